@@ -1,0 +1,145 @@
+"""Weights on disk: one safetensors file that carries what it takes to build its network; finds the shipped ones.
+
+The metadata entry "addersr" is a JSON object: "format" (1), "model" (the network's class and arguments) and "card"
+(whatever the trainer says: data, steps, scores, licence). Nothing is ever unpickled.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from addersr.errors import CheckpointError
+from addersr.models import EDSR, PRESETS
+
+FORMAT = 1
+_PACKAGE = Path(__file__).parent
+SHIPPED_FOLDERS = (_PACKAGE / "checkpoints", _PACKAGE.parent / "checkpoints")
+"""Where shipped weights are: in an installed package, or in a source tree."""
+
+DEFAULT_SIZES = ("small", "baseline", "large")
+"""Preference among shipped weights when the user names none: the fastest first."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network with its weights."""
+
+    model: EDSR
+    """In eval mode, on the CPU."""
+    name: str
+    """The preset's name, or the file's without its suffix."""
+    metadata: dict[str, Any]
+    """The card: what `save` was given."""
+    path: Path
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of all weights that come with the package."""
+    return {path.stem: path for folder in SHIPPED_FOLDERS for path in sorted(folder.glob("*.safetensors"))}
+
+
+def default_name(scale: int) -> str:
+    """The shipped model for a user who names none.
+
+    Raises:
+        CheckpointError: nothing is shipped for this scale.
+    """
+    names = shipped()
+    for size in DEFAULT_SIZES:
+        if (name := f"edsr_{size}_x{scale}") in names:
+            return name
+    raise CheckpointError(f"no weights for x{scale} are shipped; there are {_listed(names)}; or pass --model FILE")
+
+
+def save(path: str | os.PathLike[str], model: EDSR, metadata: Mapping[str, Any]) -> None:
+    """Write weights and card, atomically.
+
+    Args:
+        path: ends in .safetensors.
+        model: its parameters and buffers are written.
+        metadata: the card, as JSON can hold it.
+
+    Raises:
+        CheckpointError: the file cannot be written, or has another suffix.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"weights are written as .safetensors, got {path}")
+    header = {"format": FORMAT, "model": {"class": "EDSR", "config": model.config}, "card": dict(metadata)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder) / path.name
+            save_file(tensors, part, {"addersr": json.dumps(header)})
+            os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {path}: {error}") from error
+
+
+def load(name_or_path: str | os.PathLike[str], *, scale: int | None = None) -> Loaded:
+    """A network by the name of shipped weights, or by a safetensors file written by `save`.
+
+    Args:
+        name_or_path: a shipped name such as "edsr_small_x2", or a file.
+        scale: the scale that the network must have, if any.
+
+    Raises:
+        CheckpointError: there are no such weights, they cannot be read, belong to another architecture, or have
+            another scale.
+    """
+    path = _find(str(name_or_path))
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("addersr")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} is not a safetensors file ({error}); `addersr export` makes one from a training checkpoint"
+        ) from error
+    if header is None:
+        raise CheckpointError(f"{path} holds weights of another program: it has no addersr metadata")
+    try:
+        described = json.loads(header)
+        model = EDSR(**described["model"]["config"])
+        card = dict(described["card"])
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the metadata of {path} describes no network of this version: {error}") from error
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights in {path} belong to another architecture than its metadata says: {_one_line(error)}"
+        ) from error
+    if scale is not None and model.scale != scale:
+        raise CheckpointError(
+            f"{path.stem} enlarges x{model.scale}, not x{scale}; shipped weights: {_listed(shipped())}"
+        )
+    return Loaded(model.eval(), path.stem, card, path)
+
+
+def _find(name: str) -> Path:
+    available = shipped()
+    if name in available:
+        return available[name]
+    if Path(name).is_file():
+        return Path(name)
+    if name in PRESETS:
+        raise CheckpointError(f"no weights for {name} are shipped, train them with `addersr fit`; "
+                              f"there are {_listed(available)}")  # fmt: skip
+    raise CheckpointError(f"no weights are called {name!r} and there is no such file; there are {_listed(available)}")
+
+
+def _listed(names: Mapping[str, Path]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[1] if len(lines) > 1 else lines[0]

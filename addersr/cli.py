@@ -1,0 +1,71 @@
+"""The command line. Each command's arguments and work live beside what it commands; here they are only listed.
+
+Exit codes: 0 done, 1 an error or a partial failure, 2 a wrong command line, 130 interrupted.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from addersr import __version__
+from addersr.errors import AdderSRError
+
+COMMANDS = {
+    "upscale": ("addersr.inference.batch", "enlarge pictures"),
+    "bench": ("addersr.evaluation.benchmark", "score a model by PSNR and SSIM on benchmark sets"),
+    "export": ("addersr.training.export", "turn a training checkpoint into weights (safetensors)"),
+    "info": ("addersr.info", "show versions, backends and shipped weights"),
+}
+"""Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help)."""
+
+TRAINING = ("fit", "validate", "test", "predict")
+"""Handed on to the LightningCLI, `addersr.training.command`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after the program's name; None takes the process's.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words and words[0] in TRAINING:
+            command = importlib.import_module("addersr.training.command")
+            return int(command.main(words))
+        args = _parser(words[0] if words else None).parse_args(words)
+        return int(args.run(args))
+    except AdderSRError as error:
+        print(f"addersr: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("addersr: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser of all commands; only the chosen one's module is imported, which keeps the others' start quick."""
+    parser = argparse.ArgumentParser(prog="addersr", description="Super-resolution without multiplications.")
+    parser.add_argument("--version", action="version", version=f"addersr {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (module_name, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name == chosen:
+            module = importlib.import_module(module_name)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    for name in TRAINING:
+        commands.add_parser(name, help=f"LightningCLI: {name} (see `addersr {name} --help`)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The adder layer, and the unit an adder network is built of."""
+
+import torch
+from torch import Tensor, nn
+
+from addersr.layers.power import PowerActivation
+from addersr.ops import adder2d
+
+
+class AdderConv2d(nn.Module):
+    """An adder layer: minus the L1 distance between each filter and each patch (`addersr.ops.adder2d`).
+
+    Shapes: (N, C, H, W) -> (N, O, H', W'). All results are <= 0 and of the order of C * K * K, so a BatchNorm has to
+    follow. The filters start from a normal distribution of standard deviation 1, as in AdderNet.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: K, both axes.
+        stride: both axes.
+        padding: zeros on every side; they take part as |0 - w|.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0):
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, O, H', W')."""
+        return adder2d(x, self.weight, self.stride, self.padding)
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        o, c, k, _ = self.weight.shape
+        return f"{c}, {o}, kernel_size={k}, stride={self.stride}, padding={self.padding}"
+
+
+class AdderUnit(nn.Module):
+    """AdderSR's unit: adder layer -> BatchNorm -> + gain * x -> ReLU -> power activation, in the authors' order.
+
+    Shapes: (N, C, H, W) -> (N, O, H, W). The self-shortcut restores what an adder layer cannot express, the identity
+    (AdderSR, section 3.1); its gain is learnable. Where O is a multiple of C, each channel of x is repeated O / C
+    times, which before a PixelShuffle makes the shortcut an enlargement by nearest neighbour.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: odd.
+        batch_norm: normalise; without it the unit hardly trains.
+        shortcut: add gain * x.
+        relu: rectify before the power activation.
+        power: end with the learnable power activation.
+
+    Raises:
+        ValueError: a shortcut is asked for and O is not a multiple of C.
+
+    References:
+        AdderSR, CVPR 2021, arXiv 2009.08891; the order is from the authors' answers in issues 52 and 67 of the
+        official AdderNet repository.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        batch_norm: bool = True,
+        shortcut: bool = True,
+        relu: bool = True,
+        power: bool = True,
+    ):
+        super().__init__()
+        if shortcut and out_channels % in_channels:
+            raise ValueError(f"a shortcut needs out_channels to be a multiple of in_channels {in_channels}, got "
+                             f"{out_channels}")  # fmt: skip
+        self.adder = AdderConv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
+        self.repeats = out_channels // in_channels
+        self.gain = nn.Parameter(torch.ones(())) if shortcut else None
+        self.relu = nn.ReLU() if relu else nn.Identity()
+        self.power = PowerActivation() if power else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, O, H, W)."""
+        y = self.norm(self.adder(x))
+        if self.gain is not None:
+            y = y + self.gain * (x if self.repeats == 1 else x.repeat_interleave(self.repeats, dim=1))
+        y = self.power(self.relu(y))
+        assert isinstance(y, Tensor)
+        return y

@@ -1,0 +1,96 @@
+"""`adder2d`, the public function: what is computed, what is accepted, and which backend computes it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from addersr.errors import BackendError
+from addersr.ops import cpu, library
+
+BACKENDS = ("reference", "native")
+"""The explicit backends: `reference` is eager torch on any device, `native` the compiled CPU kernels."""
+
+
+def adder2d(
+    x: Tensor,
+    weight: Tensor,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    backend: str = "auto",
+) -> Tensor:
+    r"""Minus the L1 distance between each filter and each patch of the input (AdderNet, eq. 2).
+
+    .. math:: Y(n, o, m, l) = -\sum_{c, i, j} |X(n, c, m s + i - p, l s + j - p) - W(o, c, i, j)|
+
+    Zero padding takes part: a patch value outside the picture is 0 and contributes \|0 - W\|, unlike in a
+    convolution, where it vanishes.
+
+    The backward pass is the paper's surrogate and by design not the true derivative:
+
+    - to the filter, the full-precision difference (AdderNet, eq. 5): grad_W = sum (X - W) grad_Y;
+    - to the input, clipped (AdderNet, eq. 7-8): grad_X = sum HardTanh(W - X) grad_Y.
+
+    It is differentiable once.
+
+    Args:
+        x: (N, C, H, W), floating point, any strides; N may be 0.
+        weight: (O, C, Kh, Kw), same dtype and device as `x`.
+        stride: positive, one for both axes or (vertical, horizontal).
+        padding: zeros added on every side, not negative, one for both axes or (vertical, horizontal).
+        backend: "auto" takes the fastest that can run (see `unavailable_reason`); "native" or "reference" take
+            that one or raise.
+
+    Returns:
+        (N, O, H', W') with H' = (H + 2p - Kh) // s + 1, dtype of `x`, channels last in memory. All values <= 0.
+
+    Raises:
+        ValueError: shapes, dtypes, devices, stride or padding that do not fit together, or an unknown backend.
+        BackendError: an explicit backend that cannot run on these tensors.
+
+    References:
+        AdderNet: Do We Really Need Multiplications in Deep Learning? CVPR 2020, arXiv 1912.13200.
+    """
+    stride, padding = _pair("stride", stride, 1), _pair("padding", padding, 0)
+    _check_tensors(x, weight, padding)
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"backend must be one of auto, {', '.join(BACKENDS)}, got {backend!r}")
+    if backend != "auto":
+        reason = unavailable_reason(backend, x)
+        if reason:
+            raise BackendError(f"backend {backend!r} cannot run: {reason}")
+    return library.adder2d(x, weight, stride, padding, backend)
+
+
+def unavailable_reason(backend: str, x: Tensor | None = None) -> str | None:
+    """Why `backend` cannot run (on `x`, if given), or None if it can."""
+    if backend == "native":
+        return cpu.unavailable_reason(x)
+    return None
+
+
+def _pair(name: str, value: int | Sequence[int], least: int) -> list[int]:
+    pair = [value, value] if isinstance(value, int) else list(value)
+    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair):
+        raise ValueError(f"{name} must be an integer >= {least} or a pair of them, got {value!r}")
+    return pair
+
+
+def _check_tensors(x: Tensor, weight: Tensor, padding: list[int]) -> None:
+    if x.dim() != 4:
+        raise ValueError(f"x must be (N, C, H, W), got {tuple(x.shape)}")
+    if weight.dim() != 4:
+        raise ValueError(f"weight must be (O, C, Kh, Kw), got {tuple(weight.shape)}")
+    if x.shape[1] != weight.shape[1]:
+        raise ValueError(f"x has {x.shape[1]} channels, but weight {tuple(weight.shape)} takes {weight.shape[1]}")
+    if not x.is_floating_point() or x.dtype != weight.dtype:
+        raise ValueError(f"x and weight must share a floating point type, got {x.dtype} and {weight.dtype}")
+    if x.device != weight.device:
+        raise ValueError(f"x and weight must be on one device, got {x.device} and {weight.device}")
+    if min(weight.shape) < 1:
+        raise ValueError(f"weight must not be empty, got {tuple(weight.shape)}")
+    for size, kernel, pad in zip(x.shape[2:], weight.shape[2:], padding, strict=True):
+        if size + 2 * pad < kernel:
+            raise ValueError(
+                f"a filter of {tuple(weight.shape[2:])} does not fit into {tuple(x.shape[2:])} padded by {tuple(padding)}"
+            )

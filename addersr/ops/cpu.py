@@ -1,0 +1,93 @@
+"""The compiled CPU kernels: finds the library, says why it cannot be used, and calls it.
+
+The library (csrc/) is plain C, loaded by ctypes after torch so that both share one OpenMP pool. It picks AVX-512, AVX2
+or portable code when it first runs; the environment variable ADDERSR_ISA=avx512|avx2|portable forces one.
+"""
+
+import ctypes
+import importlib.util
+import os
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from addersr.ops.reference import output_size
+
+Pair = list[int]
+
+
+class _Shape(ctypes.Structure):
+    """Adder2dShape of csrc/adder2d.h."""
+
+    _fields_ = [
+        (name, ctypes.c_int64) for name in "n c h w o kh kw stride_h stride_w pad_h pad_w oh ow".split()
+    ]  # fmt: skip
+
+
+@cache
+def _library() -> ctypes.CDLL | str:
+    """The loaded library, or why there is none."""
+    spec = importlib.util.find_spec("addersr.ops._kernels")
+    if spec is None or spec.origin is None:
+        return "the kernels were not compiled; reinstall with a C++17 compiler and OpenMP (on Debian: apt install g++)"
+    try:
+        library = ctypes.CDLL(spec.origin)
+    except OSError as error:
+        return f"the compiled kernels could not be loaded: {error}"
+    library.addersr_instruction_set.restype = ctypes.c_char_p
+    if library.addersr_instruction_set() is None:
+        return f"ADDERSR_ISA={os.environ['ADDERSR_ISA']} names an instruction set that this processor does not have"
+    pointer, shape = ctypes.c_void_p, ctypes.POINTER(_Shape)
+    library.addersr_adder2d_forward.argtypes = [shape, pointer, pointer, pointer, ctypes.c_int]
+    library.addersr_adder2d_grad_input.argtypes = [shape, pointer, pointer, pointer, pointer, ctypes.c_int]
+    return library
+
+
+def instruction_set() -> str | None:
+    """The instruction set in use (avx512, avx2 or portable), or None if the kernels cannot be used."""
+    library = _library()
+    return None if isinstance(library, str) else library.addersr_instruction_set().decode()
+
+
+def unavailable_reason(x: Tensor | None = None) -> str | None:
+    """Why the kernels cannot run (on `x`, if given), or None if they can."""
+    if x is not None:
+        if x.device.type != "cpu":
+            return f"the tensors are on {x.device}, the kernels run on the CPU"
+        if x.dtype != torch.float32:
+            return f"the tensors are {x.dtype}, the kernels take torch.float32"
+    library = _library()
+    return library if isinstance(library, str) else None
+
+
+def forward(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    """As `reference.forward`, float32 on the CPU."""
+    shape = _shape(x, weight, stride, padding)
+    out = torch.empty((shape.n, shape.o, shape.oh, shape.ow), memory_format=torch.channels_last)
+    x, weight = x.contiguous(memory_format=torch.channels_last), weight.contiguous()
+    if out.numel():
+        _call("forward", shape, x, weight, out)
+    return out
+
+
+def grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    """As `reference.grad_input`, float32 on the CPU."""
+    shape = _shape(x, weight, stride, padding)
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    x, weight = x.contiguous(memory_format=torch.channels_last), weight.contiguous()
+    out = torch.empty(x.shape, memory_format=torch.channels_last)
+    if out.numel():
+        _call("grad_input", shape, grad, x, weight, out)
+    return out
+
+
+def _shape(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> _Shape:
+    o, _, kh, kw = weight.shape
+    return _Shape(*x.shape, o, kh, kw, *stride, *padding, *output_size(x.shape, weight.shape, stride, padding))
+
+
+def _call(name: str, shape: _Shape, *tensors: Tensor) -> None:
+    kernel = getattr(_library(), f"addersr_adder2d_{name}")
+    if kernel(ctypes.byref(shape), *(t.data_ptr() for t in tensors), torch.get_num_threads()):
+        raise MemoryError(f"no memory left in the adder kernel {name}")

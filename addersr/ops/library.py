@@ -1,0 +1,85 @@
+"""The operation's torch.library schemas, fakes, autograd and choice of implementation. Needs torch only.
+
+Three operators: `addersr::adder2d` and its two surrogate gradients, `addersr::adder2d_grad_input` and
+`addersr::adder2d_grad_weight`. Inputs are taken as valid; `adder2d.adder2d` checks them.
+"""
+
+import torch
+from torch import Tensor
+
+from addersr.ops import cpu, reference
+
+Pair = list[int]
+
+_SIZES = "int[2] stride, int[2] padding, str backend"
+torch.library.define("addersr::adder2d", f"(Tensor x, Tensor weight, {_SIZES}) -> Tensor")
+torch.library.define("addersr::adder2d_grad_input", f"(Tensor grad, Tensor x, Tensor weight, {_SIZES}) -> Tensor")
+torch.library.define("addersr::adder2d_grad_weight", f"(Tensor grad, Tensor x, Tensor weight, {_SIZES}) -> Tensor")
+
+
+def adder2d(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
+    """Call the registered operator (see `adder2d.adder2d` for the contract)."""
+    result: Tensor = torch.ops.addersr.adder2d(x, weight, stride, padding, backend)
+    return result
+
+
+@torch.library.impl("addersr::adder2d", "default")
+def _forward(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
+    run = cpu.forward if _native(backend, x) else reference.forward
+    return run(x, weight, stride, padding)
+
+
+@torch.library.impl("addersr::adder2d_grad_input", "default")
+def _grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
+    run = cpu.grad_input if _native(backend, x) else reference.grad_input
+    return run(grad, x, weight, stride, padding)
+
+
+@torch.library.impl("addersr::adder2d_grad_weight", "default")
+def _grad_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
+    if backend == "reference":
+        return reference.grad_weight(grad, x, weight, stride, padding)
+    # The surrogate is linear in X and W: a convolution's weight gradient minus W times the sum of grad.
+    mask = [False, True, False]
+    correlation: Tensor = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, mask
+    )[1]
+    total = grad.sum((0, 2, 3), dtype=torch.promote_types(grad.dtype, torch.float32)).to(grad.dtype)
+    return (correlation - weight * total[:, None, None, None]).contiguous()
+
+
+def _native(backend: str, x: Tensor) -> bool:
+    return backend == "native" or (backend == "auto" and cpu.unavailable_reason(x) is None)
+
+
+@torch.library.register_fake("addersr::adder2d")
+def _forward_fake(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
+    h, w = reference.output_size(x.shape, weight.shape, stride, padding)
+    shape = (x.shape[0], weight.shape[0], h, w)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+@torch.library.register_fake("addersr::adder2d_grad_input")
+def _grad_input_fake(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+@torch.library.register_fake("addersr::adder2d_grad_weight")
+def _grad_weight_fake(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
+    return torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+
+
+def _save_inputs(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    x, weight, ctx.stride, ctx.padding, ctx.backend = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[no-untyped-def]
+    x, weight = ctx.saved_tensors
+    rest = (grad, x, weight, ctx.stride, ctx.padding, ctx.backend)
+    grad_x = torch.ops.addersr.adder2d_grad_input(*rest) if ctx.needs_input_grad[0] else None
+    grad_w = torch.ops.addersr.adder2d_grad_weight(*rest) if ctx.needs_input_grad[1] else None
+    return grad_x, grad_w, None, None, None
+
+
+torch.library.register_autograd("addersr::adder2d", _backward, setup_context=_save_inputs)

@@ -1,0 +1,216 @@
+// The kernels, written once over a vector type. Each instruction set includes this file in a translation unit of its
+// own, inside its own unnamed namespace, so that no function compiled for one set is ever linked into another.
+//
+// The includer defines, in that namespace, a struct Vec with
+//   lanes, reg; load, store, set1, zero, add, sub, max, fma (a * b + c), clip1 (to [-1, 1]), opaque_one;
+//   max_vectors: how many vectors of channels a block spans at most;
+//   forward_registers, backward_registers: how many results a block keeps (pixels x vectors).
+//
+// A block computes P pixels x Q vectors of channels. Pixels are addressed through one pointer for each tap and pixel,
+// so that any stride, padding and kernel size runs through the same code: a tap outside the picture points to zeros.
+//
+// Filters are packed as [block of Q vectors][tap][depth][Q * lanes]. In the forward, lanes run along the output
+// channels and depth along the input channels; in the backward, the other way round. Unused lanes hold zero.
+
+constexpr int64_t kPixelsPerTask = 192;
+constexpr int kMaxPixels = 24;
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Where a walk along the pixels of (N, H, W) stands.
+struct Pixel {
+    int64_t n, y, x;
+    Pixel(int64_t index, int64_t h, int64_t w) : n(index / (h * w)), y(index / w % h), x(index % w) {}
+    void next(int64_t h, int64_t w) {
+        if (++x < w) return;
+        x = 0;
+        if (++y == h) y = 0, ++n;
+    }
+};
+
+template <int Q>
+struct Vectors {
+    static constexpr int count = Q;
+};
+
+// Cut `pixels` into tasks and `channels` into blocks of vectors, and call in parallel
+//   run(Vectors<Q>, first_pixel, last_pixel, first_channel, valid_channels, pointers)
+// with room for kMaxPixels pointers a tap that belongs to the calling thread.
+template <class Run>
+void parallel_blocks(int64_t pixels, int64_t channels, int64_t taps, int threads, Run run) {
+    const int64_t tasks = ceil_div(pixels, kPixelsPerTask);
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<const float*> pointers(taps * kMaxPixels);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t task = 0; task < tasks; ++task) {
+            const int64_t first = task * kPixelsPerTask, last = least(first + kPixelsPerTask, pixels);
+            for (int64_t channel = 0; channel < channels; channel += Vec::max_vectors * Vec::lanes) {
+                const int64_t valid = least(channels - channel, Vec::max_vectors * Vec::lanes);
+                const int64_t vectors = ceil_div(valid, Vec::lanes);
+                const auto call = [&](auto q) { run(q, first, last, channel, valid, pointers.data()); };
+                if (vectors == 1) call(Vectors<1>());
+                if (vectors == 2) call(Vectors<2>());
+                if constexpr (Vec::max_vectors == 4) {
+                    if (vectors == 3) call(Vectors<3>());
+                    if (vectors == 4) call(Vectors<4>());
+                }
+            }
+        }
+    }
+}
+
+inline float sum_of(const float* values, int64_t count) {
+    auto total = Vec::zero();
+    int64_t i = 0;
+    for (; i + Vec::lanes <= count; i += Vec::lanes) total = Vec::add(total, Vec::load(values + i));
+    float lanes[Vec::lanes], sum = 0;
+    Vec::store(lanes, total);
+    for (float lane : lanes) sum += lane;
+    for (; i < count; ++i) sum += values[i];
+    return sum;
+}
+
+// rows[tap * P + p]: the input channels that this tap sees for pixel p.
+template <int P>
+void input_rows(const Adder2dShape& s, Pixel pixel, const float* x, const float* zeros, const float** rows) {
+    for (int p = 0; p < P; ++p, pixel.next(s.oh, s.ow)) {
+        const int64_t top = pixel.y * s.stride_h - s.pad_h, left = pixel.x * s.stride_w - s.pad_w;
+        const float* picture = x + pixel.n * s.h * s.w * s.c;
+        const float** row = rows + p;
+        for (int64_t i = top; i < top + s.kh; ++i)
+            for (int64_t j = left; j < left + s.kw; ++j, row += P)
+                *row = i >= 0 && i < s.h && j >= 0 && j < s.w ? picture + (i * s.w + j) * s.c : zeros;
+    }
+}
+
+// With |x - w| = 2 max(x, w) - x - w the inner loop is one max and one add; the sums of x over the window and of w
+// over the filter are cheap. The add is an FMA by one, which runs on another pipe than max where the two differ.
+template <int P, int Q>
+void forward_block(const Adder2dShape& s, int64_t pixel, const float* x, const float* zeros, const float* packed,
+                   const float* filter_sums, float* y, int64_t valid, const float** rows) {
+    const int64_t taps = s.kh * s.kw;
+    input_rows<P>(s, Pixel(pixel, s.oh, s.ow), x, zeros, rows);
+    typename Vec::reg acc[P][Q];
+    for (int p = 0; p < P; ++p)
+        for (int q = 0; q < Q; ++q) acc[p][q] = Vec::zero();
+    const auto one = Vec::opaque_one();
+    for (int64_t tap = 0; tap < taps; ++tap) {
+        const float* row[P];
+        for (int p = 0; p < P; ++p) row[p] = rows[tap * P + p];
+        for (int64_t c = 0; c < s.c; ++c, packed += Q * Vec::lanes) {
+            typename Vec::reg w[Q];
+#pragma GCC unroll 4
+            for (int q = 0; q < Q; ++q) w[q] = Vec::load(packed + q * Vec::lanes);
+#pragma GCC unroll 24
+            for (int p = 0; p < P; ++p) {
+                const auto value = Vec::set1(row[p][c]);
+#pragma GCC unroll 4
+                for (int q = 0; q < Q; ++q) acc[p][q] = Vec::fma(Vec::max(value, w[q]), one, acc[p][q]);
+            }
+        }
+    }
+    const auto minus_two = Vec::set1(-2.0f);
+    for (int p = 0; p < P; ++p) {
+        float window_sum = 0;
+        for (int64_t tap = 0; tap < taps; ++tap) window_sum += sum_of(rows[tap * P + p], s.c);
+        float lanes[Q * Vec::lanes];
+        for (int q = 0; q < Q; ++q) {
+            const auto sums = Vec::add(Vec::set1(window_sum), Vec::load(filter_sums + q * Vec::lanes));
+            Vec::store(lanes + q * Vec::lanes, Vec::fma(acc[p][q], minus_two, sums));
+        }
+        float* to = y + (pixel + p) * s.o;
+        for (int64_t o = 0; o < valid; ++o) to[o] = lanes[o];
+    }
+}
+
+void forward(const Adder2dShape& s, const float* x, const float* packed, float* y, int threads) {
+    const int64_t taps = s.kh * s.kw, depth = taps * s.c;
+    std::vector<float> zeros(s.c), filter_sums(ceil_div(s.o, Vec::lanes) * Vec::lanes);
+    for (int64_t o = 0; o < s.o; o += Vec::max_vectors * Vec::lanes) {
+        const int64_t width = least(Vec::max_vectors * Vec::lanes, filter_sums.size() - o);
+        for (int64_t k = 0; k < depth; ++k)
+            for (int64_t lane = 0; lane < width; ++lane) filter_sums[o + lane] += packed[o * depth + k * width + lane];
+    }
+    parallel_blocks(s.n * s.oh * s.ow, s.o, taps, threads,
+                    [&](auto q, int64_t first, int64_t last, int64_t o, int64_t valid, const float** rows) {
+        constexpr int Q = decltype(q)::count, P = Vec::forward_registers / Q;
+        static_assert(P <= kMaxPixels);
+        const float *block = packed + o * depth, *sums = filter_sums.data() + o;
+        int64_t pixel = first;
+        for (; pixel + P <= last; pixel += P)
+            forward_block<P, Q>(s, pixel, x, zeros.data(), block, sums, y + o, valid, rows);
+        for (; pixel < last; ++pixel) forward_block<1, Q>(s, pixel, x, zeros.data(), block, sums, y + o, valid, rows);
+    });
+}
+
+// grads[tap * P + p]: the gradients of the output pixel that sees input pixel p through this tap; zeros if none does.
+template <int P>
+void output_rows(const Adder2dShape& s, Pixel pixel, const float* grad_y, const float* zeros, const float** grads) {
+    for (int p = 0; p < P; ++p, pixel.next(s.h, s.w)) {
+        const float* picture = grad_y + pixel.n * s.oh * s.ow * s.o;
+        const float** grad = grads + p;
+        for (int64_t i = 0; i < s.kh; ++i)
+            for (int64_t j = 0; j < s.kw; ++j, grad += P) {
+                const int64_t top = pixel.y + s.pad_h - i, left = pixel.x + s.pad_w - j;
+                const int64_t oy = top / s.stride_h, ox = left / s.stride_w;
+                const bool seen = top >= 0 && left >= 0 && oy < s.oh && ox < s.ow && oy * s.stride_h == top &&
+                                  ox * s.stride_w == left;
+                *grad = seen ? picture + (oy * s.ow + ox) * s.o : zeros;
+            }
+    }
+}
+
+template <int P, int Q>
+void backward_block(const Adder2dShape& s, int64_t pixel, const float* grad_y, const float* zeros, const float* packed,
+                    const float* x, float* grad_x, int64_t valid, const float** grads) {
+    const int64_t taps = s.kh * s.kw;
+    output_rows<P>(s, Pixel(pixel, s.h, s.w), grad_y, zeros, grads);
+    float lanes[Q * Vec::lanes] = {};
+    typename Vec::reg acc[P][Q], value[P][Q];
+    for (int p = 0; p < P; ++p) {
+        for (int64_t c = 0; c < valid; ++c) lanes[c] = x[(pixel + p) * s.c + c];
+        for (int q = 0; q < Q; ++q) {
+            value[p][q] = Vec::load(lanes + q * Vec::lanes);
+            acc[p][q] = Vec::zero();
+        }
+    }
+    for (int64_t tap = 0; tap < taps; ++tap) {
+        const float* grad[P];
+        for (int p = 0; p < P; ++p) grad[p] = grads[tap * P + p];
+        for (int64_t o = 0; o < s.o; ++o, packed += Q * Vec::lanes) {
+            typename Vec::reg w[Q];
+#pragma GCC unroll 4
+            for (int q = 0; q < Q; ++q) w[q] = Vec::load(packed + q * Vec::lanes);
+#pragma GCC unroll 24
+            for (int p = 0; p < P; ++p) {
+                const auto g = Vec::set1(grad[p][o]);
+#pragma GCC unroll 4
+                for (int q = 0; q < Q; ++q)
+                    acc[p][q] = Vec::fma(Vec::clip1(Vec::sub(w[q], value[p][q])), g, acc[p][q]);
+            }
+        }
+    }
+    for (int p = 0; p < P; ++p) {
+        for (int q = 0; q < Q; ++q) Vec::store(lanes + q * Vec::lanes, acc[p][q]);
+        for (int64_t c = 0; c < valid; ++c) grad_x[(pixel + p) * s.c + c] = lanes[c];
+    }
+}
+
+void grad_input(const Adder2dShape& s, const float* grad_y, const float* x, const float* packed, float* grad_x,
+                int threads) {
+    const int64_t taps = s.kh * s.kw;
+    std::vector<float> zeros(s.o);
+    parallel_blocks(s.n * s.h * s.w, s.c, taps, threads,
+                    [&](auto q, int64_t first, int64_t last, int64_t c, int64_t valid, const float** grads) {
+        constexpr int Q = decltype(q)::count, P = Vec::backward_registers / Q;
+        static_assert(P <= kMaxPixels);
+        const float* block = packed + c * taps * s.o;
+        int64_t pixel = first;
+        for (; pixel + P <= last; pixel += P)
+            backward_block<P, Q>(s, pixel, grad_y, zeros.data(), block, x + c, grad_x + c, valid, grads);
+        for (; pixel < last; ++pixel)
+            backward_block<1, Q>(s, pixel, grad_y, zeros.data(), block, x + c, grad_x + c, valid, grads);
+    });
+}
