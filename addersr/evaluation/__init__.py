@@ -1,0 +1,1 @@
+"""Scoring: the metrics, the protocols they are used under, and the benchmark command."""

@@ -1,0 +1,260 @@
+"""`addersr bench`: score a model on benchmark sets, beside bicubic, and say by which protocol."""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from addersr.errors import AdderSRError
+from addersr.evaluation.protocol import DEFAULT, PROTOCOLS, Protocol
+from addersr.evaluation.sets import PictureFiles, find_pictures, load_pair
+
+Upscale = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+"""(H, W, 3) -> (sH, sW, 3), both uint8, or both float64 in 0..255 under a protocol that does not quantise."""
+
+BICUBIC = "bicubic"
+DEFAULT_SCALE = 2
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is scored."""
+
+    name: str
+    scale: int
+    upscale: Upscale | None = None
+    """None: bicubic."""
+    parameters: int = 0
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """The scores of one picture."""
+
+    name: str
+    psnr: float
+    ssim: float
+    bicubic_psnr: float
+    bicubic_ssim: float
+    lr_sha256: str | None
+    """Of the pixels of LR, 8-bit RGB, row by row; None where LR is not quantised."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The scores of one model on one set: means over its pictures."""
+
+    model: str
+    set: str
+    scale: int
+    psnr: float
+    ssim: float
+    bicubic_psnr: float
+    bicubic_ssim: float
+    images: int
+    seconds: float
+    """Wall-clock time inside the model, all pictures together, without reading and scoring them."""
+    parameters: int
+    lr: str
+    """`files` or `made`."""
+    lr_sha256: str | None
+    """Of the pixels of all LR pictures, one after another in the order of their names."""
+    pictures: list[PictureScore]
+
+
+def score_set(model: Model, pictures: list[PictureFiles], protocol: Protocol, *, name: str) -> Result:
+    """Score a model on a set, with a progress bar on a terminal.
+
+    Args:
+        model: its function and what the result says about it.
+        pictures: from `find_pictures`, at the model's scale.
+        protocol: one of `addersr.evaluation.protocol.PROTOCOLS`.
+        name: the set's name in the result.
+
+    Raises:
+        ImageError, DataError: as `load_pair`.
+    """
+    scores = []
+    seconds = 0.0
+    digest = hashlib.sha256()
+    for picture in tqdm(pictures, desc=name, unit="picture", leave=False, disable=None):
+        pair = load_pair(picture, protocol, model.scale)
+        started = time.perf_counter()
+        bicubic_y = protocol.bicubic(pair)
+        bicubic_seconds = time.perf_counter() - started
+        bicubic = own = protocol.score_y(bicubic_y, pair)
+        if model.upscale is None:
+            seconds += bicubic_seconds
+        else:
+            started = time.perf_counter()
+            result = model.upscale(pair.lr)
+            seconds += time.perf_counter() - started
+            own = protocol.score(result, pair)
+        pixels = pair.lr.tobytes()
+        digest.update(pixels)
+        sha256 = hashlib.sha256(pixels).hexdigest() if protocol.quantised else None
+        scores.append(PictureScore(picture.hr.name, own.psnr, own.ssim, bicubic.psnr, bicubic.ssim, sha256))
+    return Result(
+        model=model.name,
+        set=name,
+        scale=model.scale,
+        psnr=float(np.mean([score.psnr for score in scores])),
+        ssim=float(np.mean([score.ssim for score in scores])),
+        bicubic_psnr=float(np.mean([score.bicubic_psnr for score in scores])),
+        bicubic_ssim=float(np.mean([score.bicubic_ssim for score in scores])),
+        images=len(scores),
+        seconds=seconds,
+        parameters=model.parameters,
+        lr="files" if protocol.quantised and pictures[0].lr is not None else "made",
+        lr_sha256=digest.hexdigest() if protocol.quantised else None,
+        pictures=scores,
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `addersr bench`."""
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder with the sets: DIR/Set5/HR/*"
+    )
+    parser.add_argument(
+        "--set",
+        dest="sets",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="NAME",
+        help="sets in DIR, such as Set5; LR pictures come from DIR/Set5/LR_bicubic/X2 if it is there",
+    )
+    parser.add_argument("--scale", type=_positive, metavar="N", help="2, 3, 4 (default: the model's, or 2)")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|FILE",
+        help=f"name of shipped weights, a .safetensors file, or {BICUBIC} (default: as `addersr upscale`)",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(PROTOCOLS),
+        default=DEFAULT,
+        help="what is rounded: float-y as EDSR and BasicSR, uint8-y, srcnn as the published bicubic rows "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="cpu, cuda, cuda:N or auto (default: auto)"
+    )
+    parser.add_argument(
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="N|auto",
+        help="side of a tile in LR pixels (default: auto)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the protocol and all scores to FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, print the table, write the JSON file.
+
+    Raises:
+        AdderSRError: data, pictures or weights are at fault, or the JSON file cannot be written.
+    """
+    protocol = PROTOCOLS[args.protocol]
+    model = _load_model(args)
+    sets = {name: find_pictures(args.data, name, model.scale) for name in args.sets}
+    if args.json is not None:
+        _check_writable(args.json)
+
+    print("protocol")
+    for key, text in protocol.describe().items():
+        print(f"  {key:<7}  {text}")
+    print()
+    widths = f"{{:<{max(5, len(model.name))}}}  {{:<{max(3, *map(len, sets))}}}"
+    row = widths + "  {:<5}  {:<12}  {:<12}  {:>6}  {:>7}  {}"
+    print(row.format("model", "set", "scale", "PSNR/SSIM", "bicubic", "images", "seconds", "LR pixels"))
+    results = []
+    for name, pictures in sets.items():
+        result = score_set(model, pictures, protocol, name=name)
+        results.append(result)
+        own = f"{result.psnr:.2f}/{result.ssim:.4f}"
+        bicubic = f"{result.bicubic_psnr:.2f}/{result.bicubic_ssim:.4f}"
+        lr = result.lr if result.lr_sha256 is None else f"{result.lr}, SHA-256 {result.lr_sha256[:12]}"
+        seconds = f"{result.seconds:.1f}"
+        print(
+            row.format(model.name, name, f"x{model.scale}", own, bicubic, result.images, seconds, lr),
+            flush=True,
+        )
+    if args.json is not None:
+        document = {"protocol": protocol.describe(), "results": [asdict(result) for result in results]}
+        _write_json(args.json, document)
+    return 0
+
+
+def _load_model(args: argparse.Namespace) -> Model:
+    scale = args.scale or DEFAULT_SCALE
+    if args.model == BICUBIC:
+        return Model(BICUBIC, scale)
+    # Bicubic needs neither the network nor its kernels.
+    import torch
+
+    from addersr import checkpoint
+    from addersr.inference.upscaler import Upscaler
+
+    loaded = checkpoint.load(args.model or checkpoint.default_name(scale), scale=args.scale)
+    upscaler = Upscaler(loaded.model, device=args.device, tile=args.tile)
+
+    def upscale(lr: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if lr.dtype == np.uint8:
+            return upscaler(lr)
+        # No 8-bit picture on the way, so this does not go through `images.files`.
+        x = torch.from_numpy(lr / 255.0).permute(2, 0, 1)[None].float()
+        result: npt.NDArray[Any] = upscaler.upscale_tensor(x)[0].permute(1, 2, 0).double().numpy()
+        return result * 255.0
+
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    return Model(loaded.name, loaded.model.scale, upscale, parameters)
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before the work whether its result can be kept."""
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise AdderSRError(f"cannot write {path}: --json takes a file name in a folder that can be written")
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    text = json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise AdderSRError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: the PSNR of equal pictures becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _tile(text: str) -> int | Literal["auto"]:
+    return "auto" if text == "auto" else _positive(text)

@@ -1,0 +1,155 @@
+"""The scoring protocols: everything between two pictures and a number in a table.
+
+All of them crop HR to a multiple of the scale, compare the Y channel, leave out `scale` pixels at each side,
+and take the mean of PSNR and SSIM over the pictures. They differ in what is rounded to 8 bits, which is worth
+0.03 dB.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from addersr.evaluation.metrics import SSIM_WINDOW, psnr, shave, ssim
+from addersr.images.color import rgb_to_y
+from addersr.images.resize import imresize, modcrop
+
+
+@dataclass(frozen=True)
+class Score:
+    """PSNR in dB (inf for equal pictures) and SSIM of one picture."""
+
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One picture of a set, ready to be scored at one scale s."""
+
+    hr: npt.NDArray[np.uint8]
+    """(sH, sW, 3), cropped."""
+    lr: npt.NDArray[Any]
+    """(H, W, 3): uint8, or float64 clipped to 0..255 where the protocol does not quantise it."""
+    grey: bool
+    """HR has one channel, given here as three equal ones: its grey is its Y (see `Protocol.y`)."""
+    scale: int
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How LR is made, how a result is rounded, and what is compared."""
+
+    name: str
+    quantised: bool
+    """LR and the result are 8-bit RGB pictures. Otherwise neither is rounded, LR is always made from HR, and
+    bicubic works on the 8-bit Y of HR alone, as in SRCNN's code. (That code knows networks for Y only; for
+    one that takes RGB, LR is made of RGB, and Y is taken of the result.)"""
+    rounded_y: bool
+    """Y is rounded to 8 bits before it is compared."""
+
+    def pair(
+        self,
+        hr: npt.NDArray[np.uint8],
+        scale: int,
+        *,
+        grey: bool = False,
+        lr: npt.NDArray[np.uint8] | None = None,
+    ) -> Pair:
+        """Crop HR to a multiple of `scale`, and make LR by MATLAB's bicubic unless the set brings it.
+
+        Args:
+            hr: (H, W, 3) uint8, as the file has it.
+            scale: s.
+            grey: the file has one channel, given as three equal ones.
+            lr: (H // s, W // s, 3), the set's own LR picture; not used by a protocol that does not quantise.
+
+        Raises:
+            ValueError: HR leaves less than SSIM's window after the border is shaved, or LR does not fit HR.
+        """
+        least = -(-SSIM_WINDOW // scale) * scale + 2 * scale
+        if min(hr.shape[:2]) < least:
+            raise ValueError(
+                f"HR must be at least {least}x{least} pixels at x{scale}, got {hr.shape[1]}x{hr.shape[0]}"
+            )
+        hr = modcrop(hr, scale)
+        height, width = hr.shape[0] // scale, hr.shape[1] // scale
+        if not self.quantised:
+            made = np.clip(imresize(hr.astype(np.float64), output_shape=(height, width)), 0.0, 255.0)
+            return Pair(hr, made, grey, scale)
+        if lr is None:
+            return Pair(hr, imresize(hr, output_shape=(height, width)), grey, scale)
+        if lr.shape != (height, width, 3):
+            raise ValueError(
+                f"LR must be {width}x{height} pixels for HR of {hr.shape[1]}x{hr.shape[0]} at x{scale}, "
+                f"got {lr.shape[1]}x{lr.shape[0]}"
+            )
+        return Pair(hr, lr, grey, scale)
+
+    def y(self, rgb: npt.NDArray[Any], grey: bool = False) -> npt.NDArray[np.float64]:
+        """What is compared: Y of BT.601, (H, W, 3) 0..255 -> (H, W) float64.
+
+        A picture of one channel (Set14's `bridge`) is compared as it is, in 0..255: its grey is its Y. Taking
+        Y of three equal channels would shrink the squared error by (219/255)^2 and so add 1.3 dB. A network
+        sees three equal channels and may answer with three that are not, so its result is taken back to grey
+        with the weights of Y brought to the full range, (65.481 R + 128.553 G + 24.966 B) / 219, which leaves
+        equal channels as they are.
+        """
+        y = rgb_to_y(rgb)
+        if grey:
+            y = (y - 16.0) * (255.0 / 219.0)
+        return _round(y) if self.rounded_y else y
+
+    def bicubic(self, pair: Pair) -> npt.NDArray[np.float64]:
+        """What is compared for bicubic upscaling, (sH, sW) float64."""
+        if self.quantised:
+            return self.y(imresize(pair.lr, pair.scale), pair.grey)
+        lr = imresize(self.y(pair.hr, pair.grey), output_shape=pair.lr.shape[:2])
+        return _round(imresize(lr, pair.scale))
+
+    def score(self, result: npt.NDArray[Any], pair: Pair) -> Score:
+        """Score a network's result, (sH, sW, 3): uint8, or 0..255 in floating point if not quantised."""
+        return self.score_y(self.y(result, pair.grey), pair)
+
+    def score_y(self, y: npt.NDArray[np.float64], pair: Pair) -> Score:
+        """Score what `y` or `bicubic` gave, (sH, sW), against HR; a ValueError where its size differs."""
+        result, reference = shave(y, pair.scale), shave(self.y(pair.hr, pair.grey), pair.scale)
+        return Score(psnr(result, reference), ssim(result, reference))
+
+    def describe(self) -> dict[str, str]:
+        """The protocol in words, to be printed with every number."""
+        rounded = "rounded to 8 bits"
+        return {
+            "name": self.name,
+            "hr": "cropped to a multiple of the scale",
+            "lr": f"the set's 8-bit files, or MATLAB bicubic of HR, {rounded}"
+            if self.quantised
+            else "MATLAB bicubic of HR, not quantised (of RGB for a network, of 8-bit Y for bicubic)",
+            "result": f"RGB, clipped, {rounded}" if self.quantised else "clipped, RGB not rounded",
+            "channel": "Y of BT.601, 16 + (65.481 R + 128.553 G + 24.966 B) / 255, "
+            + (rounded if self.rounded_y else "not rounded")
+            + "; the grey of a picture of one channel",
+            "shave": "scale pixels at each side",
+            "psnr": "10 log10(255^2 / MSE)",
+            "ssim": "Wang 2004: 11x11 Gaussian, sigma 1.5, K1 0.01, K2 0.03, range 255, whole windows only",
+            "mean": "over the pictures of a set",
+        }
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("float-y", quantised=True, rounded_y=False),
+        Protocol("uint8-y", quantised=True, rounded_y=True),
+        Protocol("srcnn", quantised=False, rounded_y=True),
+    )
+}
+"""`float-y` is how EDSR, BasicSR and KAIR score; `srcnn` is where the published bicubic rows come from."""
+
+DEFAULT = "float-y"
+
+
+def _round(y: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """To 8 bits, half away from zero and saturated, as MATLAB's `uint8`; the dtype stays float64."""
+    return np.clip(np.floor(y.astype(np.float64) + 0.5), 0.0, 255.0)

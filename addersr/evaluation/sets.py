@@ -1,0 +1,85 @@
+"""The benchmark sets of a folder: which pictures they have, and each of them read as a protocol wants it.
+
+A set is a folder `DIR/Set5/HR` of pictures; its LR pictures may lie in `DIR/Set5/LR_bicubic/X2/*x2.*`, and
+are made from HR by MATLAB's bicubic where that folder is absent.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from addersr.errors import DataError
+from addersr.evaluation.protocol import Pair, Protocol
+from addersr.images import files
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Where one picture of a set lies; `lr` is None where LR is to be made."""
+
+    hr: Path
+    lr: Path | None
+
+
+def find_pictures(root: Path, name: str, scale: int) -> list[PictureFiles]:
+    """The pictures of a set in the order of their names.
+
+    Raises:
+        DataError: the folder or the set is not there, is empty, or lacks some of its LR pictures.
+    """
+    if not root.is_dir():
+        raise DataError(f"no such folder: {root}; --data is the folder that has the sets in it")
+    folder = root / name / "HR"
+    if not folder.is_dir():
+        known = sorted(path.parent.name for path in root.glob("*/HR") if path.is_dir())
+        there = f"it has {', '.join(known)}" if known else "it has none"
+        raise DataError(f"no set {name} in {root} (a folder {name}/HR with pictures in it); {there}")
+    pictures = _pictures(folder)
+    if not pictures:
+        raise DataError(f"no pictures in {folder}; readable are {', '.join(sorted(files.EXTENSIONS))}")
+    lr_folder = root / name / "LR_bicubic" / f"X{scale}"
+    if not lr_folder.is_dir():
+        return [PictureFiles(path, None) for path in pictures]
+    return [PictureFiles(path, _find_lr(path, lr_folder, scale)) for path in pictures]
+
+
+def load_pair(picture: PictureFiles, protocol: Protocol, scale: int) -> Pair:
+    """Read one picture as `protocol` wants it.
+
+    Raises:
+        ImageError: a file cannot be read.
+        DataError: it is not of 8 bits, too small, or LR does not fit HR.
+    """
+    hr, grey = _read(picture.hr)
+    lr = None if picture.lr is None or not protocol.quantised else _read(picture.lr)[0]
+    try:
+        return protocol.pair(hr, scale, grey=grey, lr=lr)
+    except ValueError as error:
+        raise DataError(f"{picture.hr if lr is None else picture.lr}: {error}") from error
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The pictures in a folder; hidden files are left out, such as those that other systems leave behind."""
+    found = (path for path in folder.iterdir() if path.suffix.lower() in files.EXTENSIONS)
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _find_lr(hr: Path, folder: Path, scale: int) -> Path:
+    name = f"{hr.stem}x{scale}"
+    found = [path for path in _pictures(folder) if path.stem == name]
+    if len(found) != 1:
+        raise DataError(
+            f"{folder} must have one picture {name}.* for {hr.name}, it has {len(found)}; "
+            "mend it, or remove the folder to have LR made from HR"
+        )
+    return found[0]
+
+
+def _read(path: Path) -> tuple[npt.NDArray[np.uint8], bool]:
+    """The pixels, and whether the file has one channel. Transparency is ignored, as by MATLAB's imread."""
+    picture = files.read(path)
+    if picture.pixels.dtype != np.uint8:
+        raise DataError(f"{path}: 16 bits a channel, and the protocols compare 8-bit pictures; convert it")
+    return picture.pixels.astype(np.uint8, copy=False), picture.grey
