@@ -108,6 +108,8 @@ def load(name_or_path: str | os.PathLike[str], *, scale: int | None = None) -> L
         raise CheckpointError(f"{path} holds weights of another program: it has no addersr metadata")
     try:
         described = json.loads(header)
+        if described["format"] > FORMAT:
+            raise CheckpointError(f"{path} has format {described['format']}, which needs a newer addersr")
         model = EDSR(**described["model"]["config"])
         card = dict(described["card"])
         model.load_state_dict(tensors)

@@ -61,15 +61,19 @@ void parallel_blocks(int64_t pixels, int64_t channels, int64_t taps, int threads
     }
 }
 
-inline float sum_of(const float* values, int64_t count) {
+// The sum over taps and channels of what one pixel sees; its rows are `step` apart.
+inline float window_sum(const float* const* rows, int64_t step, int64_t taps, int64_t channels) {
     auto total = Vec::zero();
-    int64_t i = 0;
-    for (; i + Vec::lanes <= count; i += Vec::lanes) total = Vec::add(total, Vec::load(values + i));
-    float lanes[Vec::lanes], sum = 0;
+    float rest = 0;
+    for (int64_t tap = 0; tap < taps; ++tap, rows += step) {
+        int64_t c = 0;
+        for (; c + Vec::lanes <= channels; c += Vec::lanes) total = Vec::add(total, Vec::load(*rows + c));
+        for (; c < channels; ++c) rest += (*rows)[c];
+    }
+    float lanes[Vec::lanes];
     Vec::store(lanes, total);
-    for (float lane : lanes) sum += lane;
-    for (; i < count; ++i) sum += values[i];
-    return sum;
+    for (float lane : lanes) rest += lane;
+    return rest;
 }
 
 // rows[tap * P + p]: the input channels that this tap sees for pixel p.
@@ -79,9 +83,15 @@ void input_rows(const Adder2dShape& s, Pixel pixel, const float* x, const float*
         const int64_t top = pixel.y * s.stride_h - s.pad_h, left = pixel.x * s.stride_w - s.pad_w;
         const float* picture = x + pixel.n * s.h * s.w * s.c;
         const float** row = rows + p;
-        for (int64_t i = top; i < top + s.kh; ++i)
-            for (int64_t j = left; j < left + s.kw; ++j, row += P)
-                *row = i >= 0 && i < s.h && j >= 0 && j < s.w ? picture + (i * s.w + j) * s.c : zeros;
+        const bool inside = top >= 0 && left >= 0 && top + s.kh <= s.h && left + s.kw <= s.w;
+        for (int64_t i = top; i < top + s.kh; ++i) {
+            const float* at = picture + (i * s.w + left) * s.c;
+            if (inside)
+                for (int64_t j = 0; j < s.kw; ++j, row += P, at += s.c) *row = at;
+            else
+                for (int64_t j = left; j < left + s.kw; ++j, row += P, at += s.c)
+                    *row = i >= 0 && i < s.h && j >= 0 && j < s.w ? at : zeros;
+        }
     }
 }
 
@@ -113,11 +123,10 @@ void forward_block(const Adder2dShape& s, int64_t pixel, const float* x, const f
     }
     const auto minus_two = Vec::set1(-2.0f);
     for (int p = 0; p < P; ++p) {
-        float window_sum = 0;
-        for (int64_t tap = 0; tap < taps; ++tap) window_sum += sum_of(rows[tap * P + p], s.c);
+        const auto window = Vec::set1(window_sum(rows + p, P, taps, s.c));
         float lanes[Q * Vec::lanes];
         for (int q = 0; q < Q; ++q) {
-            const auto sums = Vec::add(Vec::set1(window_sum), Vec::load(filter_sums + q * Vec::lanes));
+            const auto sums = Vec::add(window, Vec::load(filter_sums + q * Vec::lanes));
             Vec::store(lanes + q * Vec::lanes, Vec::fma(acc[p][q], minus_two, sums));
         }
         float* to = y + (pixel + p) * s.o;

@@ -1,5 +1,7 @@
 """Learnable powers: the power activation of a unit, and the Box-Cox high-pass stage in front of a network."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,31 @@ class PowerActivation(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """Same shape."""
-        return y.sign() * ((y.abs() + self.eps) ** self.alpha - self.eps**self.alpha)
+        result: Tensor = _Power.apply(y, self.alpha, self.eps)
+        return result
+
+
+class _Power(torch.autograd.Function):
+    """`PowerActivation` in few passes over memory: autograd's own chain would keep and read a dozen of them."""
+
+    @staticmethod
+    def forward(ctx, y: Tensor, alpha: Tensor, eps: float) -> Tensor:  # type: ignore[no-untyped-def]
+        """sign(y) (u^alpha - eps^alpha) with u = |y| + eps."""
+        log = y.abs().add_(eps).log_()
+        result = log.mul(alpha).exp_().sub_(eps**alpha).copysign_(y)
+        ctx.save_for_backward(log, result, alpha)
+        ctx.eps = eps
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def, override]
+        """alpha u^(alpha - 1) grad, and the sum of sign(y) (u^alpha log u - eps^alpha log eps) grad."""
+        log, result, alpha = ctx.saved_tensors
+        floor = ctx.eps**alpha
+        growth = result.abs().add_(floor).mul_(log).sub_(floor * math.log(ctx.eps))
+        slope = log.mul(alpha - 1).exp_().mul_(alpha).mul_(grad)
+        return slope, growth.mul_(result.sign()).mul_(grad).sum(), None
 
 
 class BoxCoxHighPass(nn.Module):

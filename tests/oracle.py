@@ -1,0 +1,48 @@
+"""The adder operation and its gradients straight from their definitions, in float64 NumPy: what kernels are held to."""
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def forward(x: Array, w: Array, stride: tuple[int, int], padding: tuple[int, int]) -> Array:
+    patches = _patches(_pad(x, padding), w, stride)
+    return -sum(abs(patch[:, None] - tap[None, :, :, None, None]).sum(2) for patch, tap, _ in patches)
+
+
+def magnitude(x: Array, w: Array, stride: tuple[int, int], padding: tuple[int, int]) -> Array:
+    """Sum of |X| + |W|, the scale of a float result's rounding error."""
+    return -forward(abs(x), -abs(w), stride, padding)
+
+
+def grad_input(g: Array, x: Array, w: Array, stride: tuple[int, int], padding: tuple[int, int]) -> Array:
+    padded = _pad(x, padding)
+    out = np.zeros_like(padded)
+    for patch, tap, view in _patches(padded, w, stride):
+        slope = np.clip(tap[None, :, :, None, None] - patch[:, None], -1, 1)
+        out[view] += (slope * g[:, :, None]).sum(1)
+    return out[:, :, padding[0] : out.shape[2] - padding[0], padding[1] : out.shape[3] - padding[1]]
+
+
+def grad_weight(g: Array, x: Array, w: Array, stride: tuple[int, int], padding: tuple[int, int]) -> Array:
+    taps = [
+        ((patch[:, None] - tap[None, :, :, None, None]) * g[:, :, None]).sum((0, 3, 4))
+        for patch, tap, _ in _patches(_pad(x, padding), w, stride)
+    ]
+    return np.stack(taps, -1).reshape(w.shape)
+
+
+def _pad(x: Array, padding: tuple[int, int]) -> Array:
+    return np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+
+
+def _patches(padded: Array, w: Array, stride: tuple[int, int]):
+    """For each tap: what it sees (N, C, H', W'), its filter values (O, C), and where it looks."""
+    kh, kw = w.shape[2:]
+    h, wd = ((padded.shape[2 + a] - w.shape[2 + a]) // stride[a] + 1 for a in (0, 1))
+    for i in range(kh):
+        for j in range(kw):
+            rows = slice(i, i + (h - 1) * stride[0] + 1, stride[0])
+            columns = slice(j, j + (wd - 1) * stride[1] + 1, stride[1])
+            view = (slice(None), slice(None), rows, columns)
+            yield padded[view], w[:, :, i, j], view

@@ -1,0 +1,45 @@
+"""The command line's frame: exit codes, one-line errors, help, info."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from addersr import __version__, cli
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "addersr.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout == f"addersr {__version__}\n"
+    listed = run("--help").stdout
+    assert all(name in listed for name in (*cli.COMMANDS, *cli.TRAINING))
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_each_command_has_help(command: str) -> None:
+    result = run(command, "--help")
+    assert result.returncode == 0 and f"addersr {command}" in result.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["enlarge"], ["upscale"], ["upscale", "--scale", "two", "x", "-o", "y"]])
+def test_wrong_command_line(words: list[str]) -> None:
+    result = run(*words)
+    assert result.returncode == 2 and "error:" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_errors_are_one_line(tmp_path: object) -> None:
+    result = run("upscale", "missing.png", "-o", f"{tmp_path}/out", "--model", "nonsense")
+    assert result.returncode == 1
+    assert result.stderr.startswith("addersr: error: ") and result.stderr.count("\n") == 1
+
+
+def test_info_says_what_runs_and_why_others_do_not() -> None:
+    told = run("info").stdout
+    assert "reference  available" in told and "edsr_small_x2" in told
+    told = run("info", ADDERSR_ISA="sse9").stdout
+    assert "native     unavailable: ADDERSR_ISA=sse9 names an instruction set" in told

@@ -1,0 +1,40 @@
+"""Who may import whom, each in a fresh process: the light stays light, and heavy libraries keep to their rooms."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ["lightning", "gradio", "triton", "torchvision", "skimage", "tensorboard"]
+
+
+def loaded_by(code: str) -> list[str]:
+    probe = f"import sys; {code}; print(*(m for m in {HEAVY} if m in sys.modules))"
+    return subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize("module", ["addersr", "addersr.cli", "addersr.ops", "addersr.models", "addersr.checkpoint"])
+def test_light_modules(module: str) -> None:
+    assert loaded_by(f"import {module}") == []
+
+
+@pytest.mark.parametrize(
+    "module", ["addersr.inference.batch", "addersr.inference.upscaler", "addersr.evaluation.benchmark", "addersr.info"]
+)
+def test_neither_lightning_nor_gradio(module: str) -> None:
+    assert not {"lightning", "gradio"} & set(loaded_by(f"import {module}"))
+
+
+def test_only_training_needs_lightning() -> None:
+    assert "lightning" in loaded_by("import addersr.training.system")
+
+
+def test_public_names() -> None:
+    import addersr
+    import addersr.layers
+    import addersr.models
+    import addersr.ops
+
+    for package in (addersr, addersr.layers, addersr.models, addersr.ops):
+        assert package.__all__ == sorted(package.__all__)
+        assert all(hasattr(package, name) for name in package.__all__)
