@@ -1,0 +1,148 @@
+"""What a file says about its picture: EXIF, XMP and colour profile, kept true as the picture changes.
+
+Reading turns a picture upright, so the orientation must go from EXIF and XMP, or a viewer would turn it
+again; and upscaling makes it larger, so the sizes they give must follow and the thumbnail, of the old
+picture, must go.
+"""
+
+import re
+import struct
+
+from PIL import ExifTags, Image
+
+__all__ = ["fit_exif", "fit_xmp", "profile_space", "upright_exif", "upright_xmp"]
+
+_EXIF_HEADER = b"Exif\0\0"
+_LONG = 4  # TIFF's type of a 32-bit unsigned integer
+_ENTRY = 12  # bytes of a directory entry: tag 2, type 2, count 4, value or its offset 4
+_XMP_ORIENTATION = re.compile(rb'\s*tiff:Orientation="\d*"|<tiff:Orientation>\d*</tiff:Orientation>')
+_XMP_SIZE = re.compile(rb'((?:exif:Pixel([XY])Dimension|tiff:Image(Width|Length))\s*(?:=\s*["\']|>))\d+')
+
+
+class _Exif:
+    """EXIF edited in place: a TIFF file without a picture, every other byte of which stays where it was.
+
+    Pillow can write EXIF too, but anew: text that is not ASCII turns into question marks, and the notes of
+    the camera's maker, which may hold offsets, move. TIFF 6.0, section 2.
+    """
+
+    def __init__(self, exif: bytes):
+        self.data = bytearray(exif.removeprefix(_EXIF_HEADER))
+        self.order = {b"II": "<", b"MM": ">"}[bytes(self.data[:2])]
+        self.first = self.number("I", 4)
+        self.end = self.first + 2 + _ENTRY * self.number("H", self.first)  # of the first directory's entries
+        if self.end > len(self.data):
+            raise struct.error("the first directory is cut short")
+        # Some writers leave out the four bytes that say there is no other directory.
+        self.data.extend(bytes(max(self.end + 4 - len(self.data), 0)))
+
+    def number(self, kind: str, position: int) -> int:
+        value: int = struct.unpack_from(self.order + kind, self.data, position)[0]
+        return value
+
+    def entries(self, directory: int) -> dict[int, int]:
+        """Tag -> position, of the directory that begins at ``directory``."""
+        first = directory + 2
+        positions = range(first, first + _ENTRY * self.number("H", directory), _ENTRY)
+        return {self.number("H", position): position for position in positions}
+
+    def drop(self, tag: int) -> None:
+        """Take an entry out of the first directory."""
+        position = self.entries(self.first).get(tag)
+        if position is not None:
+            self.data[position : self.end + 4] = self.data[position + _ENTRY : self.end + 4] + bytes(_ENTRY)
+            self.end -= _ENTRY
+            struct.pack_into(self.order + "H", self.data, self.first, self.number("H", self.first) - 1)
+
+    def drop_thumbnail(self) -> None:
+        """Forget the second directory, the thumbnail's, and cut the thumbnail off if it comes last."""
+        second = self.number("I", self.end)
+        if second == 0:
+            return
+        struct.pack_into(self.order + "I", self.data, self.end, 0)
+        try:
+            tags = self.entries(second)
+        except struct.error:  # it leads nowhere
+            return
+        if ExifTags.Base.JpegIFOffset in tags and ExifTags.Base.JpegIFByteCount in tags:
+            start = self.number("I", tags[ExifTags.Base.JpegIFOffset] + 8)
+            length = self.number("I", tags[ExifTags.Base.JpegIFByteCount] + 8)
+            if self.end + 4 <= start and start + length >= len(self.data) - 1:
+                del self.data[start:]
+
+    def replace(self, directory: int, tag: int, value: int) -> None:
+        """Give an entry that is there another whole number."""
+        position = self.entries(directory).get(tag)
+        if position is not None:
+            struct.pack_into(self.order + "HII", self.data, position + 2, _LONG, 1, value)
+
+    def tobytes(self) -> bytes | None:
+        """The edited EXIF, None if nothing is left in it."""
+        return _EXIF_HEADER + bytes(self.data) if self.end > self.first + 2 else None
+
+
+def upright_exif(image: Image.Image) -> tuple[int, bytes | None]:
+    """The orientation to apply, 1 to 8, and the picture's EXIF without it and without its thumbnail.
+
+    EXIF that cannot be parsed gives 1 and None: damaged metadata is no reason to refuse a picture.
+    """
+    orientation = 1
+    try:
+        parsed = image.getexif()  # looks for the orientation in XMP too
+        orientation = parsed.get(ExifTags.Base.Orientation, 1)
+        # ImageMagick's PNG files may hold EXIF as text, which Pillow alone takes apart.
+        raw = image.info.get("exif") or (parsed.tobytes() if len(parsed) else b"")
+        exif = _without_orientation_and_thumbnail(raw) if raw else None
+    except Exception:  # the parsers raise whatever damaged bytes lead them to
+        exif = None
+    return (orientation if orientation in range(1, 9) else 1), exif
+
+
+def _without_orientation_and_thumbnail(raw: bytes) -> bytes | None:
+    exif = _Exif(raw)
+    exif.drop_thumbnail()
+    exif.drop(ExifTags.Base.Orientation)
+    return exif.tobytes()
+
+
+def fit_exif(exif: bytes | None, height: int, width: int) -> bytes | None:
+    """EXIF in which the pixel dimensions that it gives are ``width`` and ``height``.
+
+    None for EXIF that cannot be parsed.
+    """
+    if exif is None:
+        return None
+    try:
+        edited = _Exif(exif)
+        edited.replace(edited.first, ExifTags.Base.ImageWidth, width)
+        edited.replace(edited.first, ExifTags.Base.ImageLength, height)
+        pointer = edited.entries(edited.first).get(ExifTags.Base.ExifOffset)
+        if pointer is not None:
+            photo = edited.number("I", pointer + 8)
+            edited.replace(photo, ExifTags.Base.ExifImageWidth, width)
+            edited.replace(photo, ExifTags.Base.ExifImageHeight, height)
+        return edited.tobytes()
+    except (KeyError, struct.error):
+        return None
+
+
+def upright_xmp(xmp: bytes | None) -> bytes | None:
+    """XMP without the orientation."""
+    return _XMP_ORIENTATION.sub(b"", xmp) if xmp else None
+
+
+def fit_xmp(xmp: bytes | None, height: int, width: int) -> bytes | None:
+    """XMP in which the pixel dimensions that it gives are ``width`` and ``height``."""
+    if xmp is None:
+        return None
+
+    def size(match: re.Match[bytes]) -> bytes:
+        is_width = match[2] == b"X" or match[3] == b"Width"
+        return match[1] + str(width if is_width else height).encode()
+
+    return _XMP_SIZE.sub(size, xmp)
+
+
+def profile_space(icc_profile: bytes | None) -> bytes | None:
+    """The colour space an ICC profile is made for, b"RGB ", b"GRAY", b"CMYK"... (ICC.1, 7.2.6)."""
+    return None if icc_profile is None else icc_profile[16:20]

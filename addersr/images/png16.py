@@ -1,0 +1,99 @@
+"""PNG at 16 bits a channel, of which Pillow gives and takes the upper 8 bits only.
+
+Reading has Pillow's decoder unpack the file's bytes once as they are and once in the other byte order, so
+that it gives the upper and then the lower bytes. Writing is a small encoder. (torchvision decodes these files
+too, but its decoders are deprecated; imageio goes through Pillow.) PNG specification, third edition (W3C,
+2025): chunks 5.3, filters 9, IDAT 10.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["bit_depth", "read_png16", "write_png16"]
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: PNG's code for grey, grey + alpha, RGB, RGBA
+_PAETH = 4
+_ROWS = 64  # filtered and compressed at a time, which bounds the memory whatever the picture's size
+
+
+def bit_depth(file: BinaryIO) -> int:
+    """Bits a channel of a PNG, from its header (IHDR, 11.2.1)."""
+    file.seek(24)  # signature 8, chunk length 4, type 4, width 4, height 4
+    return file.read(1)[0]
+
+
+def read_png16(file: BinaryIO) -> NDArray[np.uint16]:
+    """The (H, W, C) uint16 samples of a 16-bit PNG, C as in `write_png16`; tRNS is left to the caller.
+
+    Raises:
+        Exception: whatever Pillow raises for a damaged file.
+    """
+    file.seek(25)
+    colour_type = file.read(1)[0]
+    if colour_type == _COLOUR_TYPE[1]:
+        return _unpack(file, "I;16B").astype(np.uint16)[..., None]
+    if colour_type == _COLOUR_TYPE[2]:  # four bytes, as RGBA has them: upper and lower of grey, then of alpha
+        return _unpack(file, "RGBA").view(">u2").astype(np.uint16)
+    mode = "RGB" if colour_type == _COLOUR_TYPE[3] else "RGBA"
+    upper, lower = _unpack(file, f"{mode};16B"), _unpack(file, f"{mode};16L")
+    return upper.astype(np.uint16) * np.uint16(256) + lower.astype(np.uint16)
+
+
+def _unpack(file: BinaryIO, raw_mode: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The picture with its bytes taken as Pillow's ``raw_mode`` says."""
+    file.seek(0)
+    with Image.open(file, formats=["PNG"]) as image:
+        opened = cast(Any, image)  # `tile` is how Pillow's plugins tell its decoder what the bytes are
+        opened.tile = [opened.tile[0]._replace(args=raw_mode)]
+        return np.array(image)
+
+
+def write_png16(
+    file: BinaryIO, samples: NDArray[np.uint16], chunks: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """Write (H, W, C) uint16 ``samples``, C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA, as a PNG.
+
+    ``chunks`` are (type, data) pairs that go between the header and the picture: iCCP, eXIf, iTXt.
+    """
+    height, width, channels = samples.shape
+    file.write(_SIGNATURE)
+    _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPE[channels], 0, 0, 0))
+    for kind, data in chunks:
+        _write_chunk(file, kind, data)
+
+    compressor = zlib.compressobj(6)
+    above = np.zeros((1, width * channels * 2), np.uint8)
+    for top in range(0, height, _ROWS):
+        block = samples[top : top + _ROWS]
+        rows = block.astype(">u2").reshape(len(block), -1).view(np.uint8)
+        filtered = _paeth(rows, np.concatenate([above, rows[:-1]]), channels * 2)
+        kind_column = np.full((len(rows), 1), _PAETH, np.uint8)
+        data = compressor.compress(np.concatenate([kind_column, filtered], axis=1).tobytes())
+        if data:
+            _write_chunk(file, b"IDAT", data)
+        above = rows[-1:]
+    _write_chunk(file, b"IDAT", compressor.flush())
+    _write_chunk(file, b"IEND", b"")
+
+
+def _paeth(rows: NDArray[np.uint8], above: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
+    """Each byte minus whichever of left, above, above left is nearest to left + above - above left (9.4)."""
+    b = above.astype(np.int16)
+    a = np.pad(rows, ((0, 0), (step, 0)))[:, :-step].astype(np.int16)
+    c = np.pad(above, ((0, 0), (step, 0)))[:, :-step].astype(np.int16)
+    to_a, to_b, to_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
+    predicted = np.where((to_a <= to_b) & (to_a <= to_c), a, np.where(to_b <= to_c, b, c))
+    return (rows - predicted).astype(np.uint8)
+
+
+def _write_chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
+    file.write(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    )

@@ -1,0 +1,1 @@
+"""Pictures through a network: one array, or a folder of files."""

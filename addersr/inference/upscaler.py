@@ -1,0 +1,251 @@
+"""One picture through a network: whole when it fits, in tiles that give the same result when it does not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import isqrt
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor, nn
+
+from addersr.errors import AdderSRError, BackendError
+from addersr.images.files import Picture, Samples, from_tensor, to_tensor
+from addersr.images.resize import imresize
+from addersr.images.tiles import Box, Tile, split
+
+__all__ = ["Progress", "Upscaler"]
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (tiles done, tiles in all) after each tile."""
+
+_CPU_BUDGET = 3 * 2**30  # bytes of feature maps: 1 megapixel whole at 32 channels and x2, on any laptop
+_GPU_SHARE = 0.5  # of the memory that is free on an accelerator
+_LIVE_MAPS = 6  # of the widest size at once, measured: an adder unit's values between its steps
+_LEAST_TILE = 32  # LR pixels; smaller ones would be nearly all halo
+_PROBE = 16  # side of the picture that finds the widest map
+_BICUBIC_HALO = 3  # the cubic kernel reaches 2 pixels, and half a pixel of phase
+_ALPHA_TILE = 1024
+
+
+class Upscaler:
+    """A network made ready to upscale pictures of any size.
+
+    Tiling. A network of receptive-field radius r gives an output pixel the same value from a window that
+    reaches r LR pixels around it as from the whole picture (`addersr.images.tiles`), so the tile size changes
+    time and memory, not the result; the last bits of a float may differ, because a convolution may sum in
+    another order for another shape.
+
+    Memory. A pass needs a few feature maps of the widest size at once: bytes = 4 x (values of the widest map
+    for an LR pixel) x 6 maps x LR pixels. At x2 the widest map is the upsampler's, 4 x channels values: 3 KiB
+    an LR pixel for 32 channels, 6 KiB for 64, 24 KiB for 256. With ``tile="auto"`` a picture whose maps fit
+    into a budget (3 GiB on the CPU; half of what is free on a GPU) goes through whole, without any overhead:
+    at x2 up to 1 megapixel for 32 channels. A larger one is cut into the largest tiles whose windows fit, so
+    beyond the budget the memory grows by the two pictures' own bytes alone. The CPU's budget is fixed rather
+    than measured, because what is free there belongs to everybody, and a system that overcommits kills
+    instead of refusing. When memory runs out all the same, the tile is halved and the picture goes on; the
+    smaller tile is kept for the pictures after it. An explicit tile size is never changed.
+
+    Args:
+        model: an `addersr.models` network; it is moved to ``device`` and channels-last memory and put into
+            eval mode, in place. Its ``scale`` and ``radius`` are used.
+        device: "cpu", "cuda", "cuda:1"..., or "auto": a CUDA device where there is one, else the CPU.
+        tile: side of a tile in LR pixels without its halo, at least 1; None: always whole; "auto": as above.
+
+    Raises:
+        BackendError: the device is unknown or not there.
+        ValueError: a tile below 1.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: str | torch.device = "cpu",
+        tile: int | Literal["auto"] | None = "auto",
+    ) -> None:
+        if isinstance(tile, int) and tile < 1:
+            raise ValueError(f"tile must be at least 1, got {tile}")
+        described = cast(Any, model)
+        self.scale: int = described.scale
+        self.radius: int = described.radius
+        self.device = _usable_device(device)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        self._auto = tile == "auto"
+        # In auto mode: the limit that running out of memory has set.
+        self._tile = None if tile == "auto" else tile
+        self._bytes_per_pixel = _LIVE_MAPS * self.dtype.itemsize * self._widest_map() if self._auto else 0
+
+    def __call__(self, pixels: Samples, progress: Progress | None = None) -> Samples:
+        """Upscale (H, W, 3) uint8 or uint16 RGB to (sH, sW, 3) of the same type.
+
+        Only one tile is held as floating point at a time.
+
+        Raises:
+            AdderSRError: not enough memory for an explicit tile, or for the smallest in auto mode.
+        """
+        height, width = pixels.shape[:2]
+        result = np.empty((height * self.scale, width * self.scale, 3), pixels.dtype)
+
+        def read(window: Box) -> Tensor:
+            return to_tensor(pixels[window.slices])
+
+        def write(place: Box, part: Tensor) -> None:
+            result[place.slices] = from_tensor(part, pixels.dtype)
+
+        self._run(height, width, 1, read, write, progress)
+        return result
+
+    def upscale_tensor(self, x: Tensor, progress: Progress | None = None) -> Tensor:
+        """Upscale (N, 3, H, W) in [0, 1] to (N, 3, sH, sW), clipped to [0, 1], of x's type and device.
+
+        Raises:
+            AdderSRError: as `__call__`.
+        """
+        count, _, height, width = x.shape
+        result = x.new_empty((count, 3, height * self.scale, width * self.scale))
+
+        def write(place: Box, part: Tensor) -> None:
+            result[:, :, *place.slices] = part.clamp(0, 1).to(result)
+
+        self._run(height, width, count, lambda window: x[:, :, *window.slices], write, progress)
+        return result
+
+    def upscale_picture(self, picture: Picture, progress: Progress | None = None) -> Picture:
+        """Upscale colour and transparency; what the file said about the picture is carried along.
+
+        Alpha is upscaled by bicubic interpolation, not by the network: it stays exactly 0 and 255 where it
+        was flat, where a network trained on photographs leaves traces that show once the picture is laid on
+        another. The colour under fully transparent pixels is invisible and arbitrary, often black; before it
+        goes through the network it is replaced by the nearest visible colour, so that it does not bleed into
+        the edges.
+
+        Raises:
+            AdderSRError: as `__call__`.
+        """
+        if picture.alpha is None:
+            return replace(picture, pixels=self(picture.pixels, progress))
+        pixels = self(_fill_hidden(picture.pixels, picture.alpha), progress)
+        return replace(picture, pixels=pixels, alpha=_upscale_alpha(picture.alpha, self.scale))
+
+    def _run(
+        self,
+        height: int,
+        width: int,
+        count: int,
+        read: Callable[[Box], Tensor],
+        write: Callable[[Box, Tensor], None],
+        progress: Progress | None,
+    ) -> None:
+        """Take a picture through tile by tile; in auto mode again with smaller ones if memory ran out."""
+        tile = self._choose_tile(height, width, count)
+        while True:
+            tiles = split(height, width, tile, self.radius)
+            try:
+                self._pass(tiles, read, write, progress)
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            # Out of the handler, so that the traceback no longer holds the tensors of the attempt.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            side = max(tiles[0].keep.height, tiles[0].keep.width)
+            if not self._auto:
+                raise AdderSRError(
+                    f"not enough memory for tiles of {side} pixels; use --tile auto or a smaller tile"
+                )
+            if side <= _LEAST_TILE:
+                raise AdderSRError(f"not enough memory even for tiles of {side} pixels; use a smaller model")
+            tile = self._tile = max(side // 2, _LEAST_TILE)
+
+    def _pass(
+        self,
+        tiles: list[Tile],
+        read: Callable[[Box], Tensor],
+        write: Callable[[Box, Tensor], None],
+        progress: Progress | None,
+    ) -> None:
+        with torch.inference_mode():
+            for done, tile in enumerate(tiles, 1):
+                x = read(tile.window).to(self.device, self.dtype)
+                y = self.model(x.contiguous(memory_format=torch.channels_last))
+                write(tile.keep.times(self.scale), y[:, :, *tile.inside.times(self.scale).slices])
+                if progress is not None:
+                    progress(done, len(tiles))
+
+    def _choose_tile(self, height: int, width: int, count: int) -> int | None:
+        """The side of a tile for ``count`` pictures of this size at once; None: whole."""
+        if not self._auto:
+            return self._tile
+        fitting = self._budget() // (self._bytes_per_pixel * max(count, 1))
+        if height * width <= fitting:
+            return self._tile
+        tile = max(isqrt(fitting) - 2 * self.radius, _LEAST_TILE)
+        return tile if self._tile is None else min(tile, self._tile)
+
+    def _budget(self) -> int:
+        """Bytes that the feature maps may take."""
+        if self.device.type != "cuda":
+            return _CPU_BUDGET
+        free, _ = torch.cuda.mem_get_info(self.device)
+        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int((free + cached) * _GPU_SHARE)
+
+    def _widest_map(self) -> int:
+        """Values for an LR pixel in the largest tensor that a layer gives out, found on a small picture."""
+        widest = 3 * self.scale**2
+
+        def look(_module: nn.Module, _inputs: object, output: object) -> None:
+            nonlocal widest
+            if isinstance(output, Tensor):
+                widest = max(widest, output.numel() // _PROBE**2)
+
+        hooks = [module.register_forward_hook(look) for module in self.model.modules()]
+        try:
+            with torch.inference_mode():
+                self.model(torch.zeros(1, 3, _PROBE, _PROBE, device=self.device, dtype=self.dtype))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return widest
+
+
+def _usable_device(name: str | torch.device) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError):  # torch's ways to say: unknown or without data, and not built in
+        there = "there is no CUDA device here"
+        if torch.cuda.is_available():
+            there = f"CUDA devices here: {', '.join(f'cuda:{i}' for i in range(torch.cuda.device_count()))}"
+        raise BackendError(f"device {str(name)!r} cannot be used; use cpu or auto ({there})") from None
+    return device
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch raises OutOfMemoryError for an accelerator only; for the CPU it is a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _fill_hidden(pixels: Samples, alpha: Samples) -> Samples:
+    """Give fully transparent pixels the colour of the nearest one that is not."""
+    hidden = alpha == 0
+    if not hidden.any() or hidden.all():
+        return pixels
+    rows, columns = distance_transform_edt(hidden, return_distances=False, return_indices=True)
+    filled: Samples = pixels[rows, columns]
+    return filled
+
+
+def _upscale_alpha(alpha: Samples, scale: int) -> Samples:
+    height, width = alpha.shape
+    result = np.empty((height * scale, width * scale), alpha.dtype)
+    for tile in split(height, width, _ALPHA_TILE, _BICUBIC_HALO):
+        part = imresize(alpha[tile.window.slices], scale)
+        result[tile.keep.times(scale).slices] = part[tile.inside.times(scale).slices]
+    return result

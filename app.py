@@ -1,0 +1,239 @@
+"""The page: upload a picture, see it enlarged beside bicubic interpolation, download it.
+
+    python app.py [--model NAME|FILE] [--port N]
+
+It listens on this computer only (127.0.0.1) and asks nothing of any other.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+# An installed package comes with the compiled kernels, which the source tree beside this file may not have.
+if __name__ == "__main__" and sys.path[0] == str(Path(__file__).resolve().parent):
+    sys.path.append(sys.path.pop(0))
+
+# Before gradio is imported: no usage statistics, no look for a newer version.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+
+from addersr import checkpoint
+from addersr.errors import AdderSRError, CheckpointError, ImageError
+from addersr.images import files
+from addersr.images.files import Picture
+from addersr.images.resize import imresize
+from addersr.inference.upscaler import Upscaler
+
+SAMPLES = Path(__file__).parent / "data" / "samples"
+SCALES = (2, 3, 4)
+MAX_RESULT_PIXELS = 24_000_000
+"""The page's pixel budget: a result that a browser still shows well; `addersr upscale` has none."""
+
+CSS = """
+.gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto !important; }
+@media (min-width: 800px) { #result { min-height: 420px; } }
+#title h1 { margin-bottom: 0; }
+#title p { color: var(--body-text-color-subdued); margin-top: .25rem; }
+"""
+
+
+def available_models(named: str | None) -> dict[int, str]:
+    """Scale -> model to use, by name or file: the named one's scale, or each with shipped weights.
+
+    Raises:
+        CheckpointError: no such weights, or nothing is shipped.
+    """
+    if named is not None:
+        return {checkpoint.load(named).model.scale: named}
+    models = {}
+    for scale in SCALES:
+        try:
+            models[scale] = checkpoint.default_name(scale)
+        except CheckpointError:
+            continue
+    if not models:
+        raise CheckpointError(
+            "no weights are shipped with this copy; name a file: python app.py --model FILE"
+        )
+    return models
+
+
+def make_upscale(models: dict[int, str], folder: Path) -> Callable[..., tuple[tuple[str, str], str, str]]:
+    """The page's one function, which writes its results into ``folder``."""
+    upscalers: dict[int, Upscaler] = {}
+
+    def upscale(
+        path: str | None,
+        scale: int,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  # how gradio finds it
+    ) -> tuple[tuple[str, str], str, str]:
+        """Enlarge a picture file: ((bicubic, network), what was done, file to download)."""
+        if path is None:
+            raise gr.Error("Choose a picture first.", duration=None, print_exception=False)
+        try:
+            if scale not in upscalers:
+                upscalers[scale] = Upscaler(checkpoint.load(models[scale]).model, device="auto")
+            upscaler = upscalers[scale]
+            picture = files.read(path, max_pixels=MAX_RESULT_PIXELS // scale**2)
+            started = time.perf_counter()
+            progress(0, desc="Upscaling")
+            result = upscaler.upscale_picture(
+                picture, lambda done, total: progress((done, total), unit="tiles")
+            )
+            seconds = time.perf_counter() - started
+            return _write_results(picture, result, scale, Path(path), folder, models[scale], seconds)
+        except ImageError as error:
+            # The file lies in a folder of gradio's, whose name tells the user nothing.
+            message = str(error).replace(str(path), Path(path).name)
+            raise gr.Error(message, duration=None, print_exception=False) from error
+        except AdderSRError as error:
+            raise gr.Error(str(error), duration=None, print_exception=False) from error
+        except MemoryError as error:
+            raise gr.Error(
+                "Not enough memory; crop the picture.", duration=None, print_exception=False
+            ) from error
+
+    return upscale
+
+
+def _write_results(
+    picture: Picture, result: Picture, scale: int, source: Path, folder: Path, model: str, seconds: float
+) -> tuple[tuple[str, str], str, str]:
+    for old in folder.iterdir():  # of the picture before, of which gradio has its own copy
+        old.unlink()
+    suffix = source.suffix if source.suffix.lower() in files.EXTENSIONS else ".png"
+    download = folder / f"{source.stem}_x{scale}{suffix}"
+    files.write(download, result)
+    # The slider gets PNG, with the colour profile, so that the browser shows both as they are.
+    bicubic, network = folder / "bicubic.png", folder / "network.png"
+    files.write(bicubic, enlarge_bicubic(picture, scale))
+    files.write(network, result)
+
+    height, width = picture.pixels.shape[:2]
+    sizes = f"{width} x {height} → {width * scale} x {height * scale}"
+    done = f"**{sizes}** in {seconds:.1f} s with `{Path(model).stem}`"
+    return (str(bicubic), str(network)), done, str(download)
+
+
+def enlarge_bicubic(picture: Picture, scale: int) -> Picture:
+    """What the network is compared with: MATLAB's bicubic interpolation."""
+    alpha = None if picture.alpha is None else imresize(picture.alpha, scale)
+    return replace(picture, pixels=imresize(picture.pixels, scale), alpha=alpha)
+
+
+def _path_of(payload: Any) -> str | None:
+    """The uploaded file as it is; gradio has checked that it is one of its uploads."""
+    return None if payload is None else payload.path
+
+
+def build_page(models: dict[int, str], folder: Path) -> gr.Blocks:
+    """The page; ``folder`` takes its results."""
+    samples = [str(p) for p in sorted(SAMPLES.glob("*.*")) if p.suffix in files.EXTENSIONS]
+    hour = 3600
+    page = gr.Blocks(title="AdderSR", analytics_enabled=False, fill_width=True, delete_cache=(hour, hour))
+    with page:
+        gr.Markdown("# AdderSR\nSuper-resolution without multiplications.", elem_id="title")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=280):
+                upload = gr.Image(
+                    type="filepath", sources=["upload", "clipboard"], label="Picture", height=300
+                )
+                # gr.Image opens the file, and would fail on a bad one before our own, clearer error.
+                upload.preprocess = _path_of  # type: ignore[method-assign]
+                scale = gr.Radio(
+                    [(f"x{n}", n) for n in models],
+                    value=min(models),
+                    label="Scale",
+                    interactive=len(models) > 1,
+                )
+                start = gr.Button("Upscale", variant="primary", size="lg")
+                if samples:
+                    gr.Examples(samples, upload, label="Or try one of these", cache_examples=False)
+            with gr.Column(scale=3, min_width=360):
+                slider = gr.ImageSlider(
+                    label="Bicubic (left) and AdderSR (right)",
+                    elem_id="result",
+                    format="png",
+                    interactive=False,
+                    max_height=560,
+                    buttons=["fullscreen"],  # its download would give a PNG, not the file
+                )
+                done = gr.Markdown("Choose a picture and a scale, then drag the handle to compare.")
+                download = gr.DownloadButton("Download", interactive=False)
+
+        def allow_download(allowed: bool) -> Any:
+            return gr.update(interactive=True) if allowed else gr.update(interactive=False, value=None)
+
+        own: dict[str, Any] = {"outputs": download, "queue": False, "api_visibility": "private"}
+        start.click(lambda: allow_download(False), **own).then(
+            make_upscale(models, folder),
+            [upload, scale],
+            [slider, done, download],
+            api_name="upscale",
+            show_progress_on=slider,
+        ).success(lambda: allow_download(True), **own)
+    page.queue(max_size=20, default_concurrency_limit=1)
+    return page
+
+
+def launch(page: gr.Blocks, port: int | None) -> str:
+    """Serve the page on this computer, in the background; its address.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    # Fonts that are named as plain text are the system's own; the default theme's come from another host.
+    system_fonts = ["system-ui", "sans-serif"]
+    theme = gr.themes.Soft(primary_hue="teal", font=system_fonts, font_mono=["ui-monospace", "monospace"])
+    launched: tuple[Any, str, str] = page.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        max_file_size="50mb",
+        theme=theme,
+        css=CSS,
+        footer_links=["api", "gradio", "settings"],
+        run_history=False,
+        ssr_mode=False,
+        share=False,
+        quiet=True,  # it would advertise public links
+        prevent_thread_lock=True,
+    )
+    return launched[1]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the page until it is interrupted; the exit code."""
+    parser = argparse.ArgumentParser(description="AdderSR as a page in the browser, on this computer only.")
+    parser.add_argument(
+        "--model", metavar="NAME|FILE", help="weights (default: the shipped ones of each scale)"
+    )
+    parser.add_argument(
+        "--port", type=int, metavar="N", help="port to listen on (default: the first free from 7860)"
+    )
+    args = parser.parse_args(argv)
+    try:
+        models = available_models(args.model)
+    except AdderSRError as error:
+        print(f"app.py: error: {error}", file=sys.stderr)
+        return 1
+    with TemporaryDirectory(prefix="addersr-page-") as folder:
+        page = build_page(models, Path(folder))
+        try:
+            address = launch(page, args.port)
+        except OSError as error:
+            print(f"app.py: error: {error}", file=sys.stderr)
+            return 1
+        print(f"AdderSR is at {address} (Ctrl+C stops it)", flush=True)
+        page.block_thread()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
