@@ -55,7 +55,9 @@ def default_name(scale: int) -> str:
     for size in DEFAULT_SIZES:
         if (name := f"edsr_{size}_x{scale}") in names:
             return name
-    raise CheckpointError(f"no weights for x{scale} are shipped; there are {_listed(names)}; or pass --model FILE")
+    raise CheckpointError(
+        f"no weights for x{scale} are shipped; there are {_listed(names)}; or pass --model FILE"
+    )
 
 
 def save(path: str | os.PathLike[str], model: EDSR, metadata: Mapping[str, Any]) -> None:
@@ -114,7 +116,9 @@ def load(name_or_path: str | os.PathLike[str], *, scale: int | None = None) -> L
         card = dict(described["card"])
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"the metadata of {path} describes no network of this version: {error}") from error
+        raise CheckpointError(
+            f"the metadata of {path} describes no network of this version: {error}"
+        ) from error
     except RuntimeError as error:
         raise CheckpointError(
             f"the weights in {path} belong to another architecture than its metadata says: {_one_line(error)}"
@@ -135,7 +139,9 @@ def _find(name: str) -> Path:
     if name in PRESETS:
         raise CheckpointError(f"no weights for {name} are shipped, train them with `addersr fit`; "
                               f"there are {_listed(available)}")  # fmt: skip
-    raise CheckpointError(f"no weights are called {name!r} and there is no such file; there are {_listed(available)}")
+    raise CheckpointError(
+        f"no weights are called {name!r} and there is no such file; there are {_listed(available)}"
+    )
 
 
 def _listed(names: Mapping[str, Path]) -> str:

@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -99,8 +100,10 @@ def _peak(name: str, shape: tuple[int, ...]) -> float:
         layer(*tiny)  # loads what is loaded once
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         layer(x, weight)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / (1 if sys.platform == "darwin" else 1024) / (
-        1024 if sys.platform == "darwin" else 1
+    return (
+        (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        / (1 if sys.platform == "darwin" else 1024)
+        / (1024 if sys.platform == "darwin" else 1)
     )
 
 
@@ -120,17 +123,21 @@ def main() -> None:
     keep_memory()
     results, ratios = [], {}
 
-    def record(name: str, shape: tuple[int, ...], seconds: float, work: float, peak: float | None = None) -> None:
+    def record(
+        name: str, shape: tuple[int, ...], seconds: float, work: float, peak: float | None = None
+    ) -> None:
         results.append({"name": name, "shape": list(shape), "ms": seconds * 1e3, "gops_per_s": work / seconds / 1e9,
                         "peak_mib": peak})  # fmt: skip
         memory = "" if peak is None else f"{peak:10.1f} MiB"
-        print(f"{name:32} {'x'.join(map(str, shape)):14} {seconds * 1e3:9.2f} ms {work / seconds / 1e9:8.1f} G/s{memory}")
+        print(
+            f"{name:32} {'x'.join(map(str, shape)):14} {seconds * 1e3:9.2f} ms {work / seconds / 1e9:8.1f} G/s{memory}"
+        )
 
     for shape in SHAPES:
         x, weight = inputs(shape)
         work = x.numel() * weight[0].numel()
         with torch.inference_mode():
-            calls: dict[str, Call] = {name: (lambda f=f: f(x, weight)) for name, f in FORWARD.items()}
+            calls: dict[str, Call] = {name: partial(f, x, weight) for name, f in FORWARD.items()}
             forward = median_seconds(calls, args.repeats, f"forward {shape}")
         steps = {name: step(f, x, weight) for name, f in FORWARD.items()}
         both = median_seconds(steps, args.repeats, f"step {shape}")
@@ -146,7 +153,10 @@ def main() -> None:
     weight = weight.contiguous()
     work = x.numel() * weight[0].numel()
     with torch.inference_mode():
-        calls = {"adder float32": lambda: adder(x, weight), "official adder float32": lambda: official(x, weight)}
+        calls = {
+            "adder float32": lambda: adder(x, weight),
+            "official adder float32": lambda: official(x, weight),
+        }
         part = median_seconds(calls, args.repeats, f"official {OFFICIAL_SHAPE}")
     peaks = {name: peak_mib(name, OFFICIAL_SHAPE) for name in part}
     for name, seconds in part.items():
@@ -162,7 +172,9 @@ def main() -> None:
             "processor": platform.processor() or platform.machine(), "instruction_set": cpu.instruction_set(),
             "threads": torch.get_num_threads(), "torch": torch.__version__,
         }  # fmt: skip
-        args.json.write_text(json.dumps({"machine": machine, "results": results, "ratios": ratios}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({"machine": machine, "results": results, "ratios": ratios}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ def test_save_where_it_cannot(tmp_path: Path) -> None:
 
 
 def header(config: object, format: int = 1) -> dict[str, str]:
-    return {"addersr": json.dumps({"format": format, "model": {"class": "EDSR", "config": config}, "card": {}})}
+    return {
+        "addersr": json.dumps({"format": format, "model": {"class": "EDSR", "config": config}, "card": {}})
+    }
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
@@ -74,11 +76,13 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no weights are called 'nonsense'.*there are edsr_small_x2"):
+    with pytest.raises(CheckpointError, match=r"no weights are called 'nonsense'.*there are edsr_small_x2"):
         checkpoint.load("nonsense")
-    with pytest.raises(CheckpointError, match="no weights for edsr_large_x4 are shipped.*addersr fit"):
+    with pytest.raises(CheckpointError, match=r"no weights for edsr_large_x4 are shipped.*addersr fit"):
         checkpoint.load("edsr_large_x4")
-    with pytest.raises(CheckpointError, match="edsr_small_x2 enlarges x2, not x4; shipped weights: edsr_small_x2"):
+    with pytest.raises(
+        CheckpointError, match="edsr_small_x2 enlarges x2, not x4; shipped weights: edsr_small_x2"
+    ):
         checkpoint.load("edsr_small_x2", scale=4)
     with pytest.raises(CheckpointError, match="no weights for x7 are shipped"):
         checkpoint.default_name(7)
@@ -98,7 +102,8 @@ def test_shipped_weights(name: str) -> None:
     lr = resize(hr, scale_factor=1 / model.scale, mode="bicubic", antialias=True).clamp(0, 1)
     with torch.inference_mode():
         errors = [
-            (sr - hr).square().mean() for sr in (model(lr), resize(lr, scale_factor=model.scale, mode="bicubic"))
+            (sr - hr).square().mean()
+            for sr in (model(lr), resize(lr, scale_factor=model.scale, mode="bicubic"))
         ]
     assert errors[0] < errors[1]
 

@@ -26,7 +26,9 @@ def test_each_command_has_help(command: str) -> None:
     assert result.returncode == 0 and f"addersr {command}" in result.stdout
 
 
-@pytest.mark.parametrize("words", [[], ["enlarge"], ["upscale"], ["upscale", "--scale", "two", "x", "-o", "y"]])
+@pytest.mark.parametrize(
+    "words", [[], ["enlarge"], ["upscale"], ["upscale", "--scale", "two", "x", "-o", "y"]]
+)
 def test_wrong_command_line(words: list[str]) -> None:
     result = run(*words)
     assert result.returncode == 2 and "error:" in result.stderr and "Traceback" not in result.stderr

@@ -10,16 +10,21 @@ HEAVY = ["lightning", "gradio", "triton", "torchvision", "skimage", "tensorboard
 
 def loaded_by(code: str) -> list[str]:
     probe = f"import sys; {code}; print(*(m for m in {HEAVY} if m in sys.modules))"
-    return subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
+    return subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+    ).stdout.split()
 
 
-@pytest.mark.parametrize("module", ["addersr", "addersr.cli", "addersr.ops", "addersr.models", "addersr.checkpoint"])
+@pytest.mark.parametrize(
+    "module", ["addersr", "addersr.cli", "addersr.ops", "addersr.models", "addersr.checkpoint"]
+)
 def test_light_modules(module: str) -> None:
     assert loaded_by(f"import {module}") == []
 
 
 @pytest.mark.parametrize(
-    "module", ["addersr.inference.batch", "addersr.inference.upscaler", "addersr.evaluation.benchmark", "addersr.info"]
+    "module",
+    ["addersr.inference.batch", "addersr.inference.upscaler", "addersr.evaluation.benchmark", "addersr.info"],
 )
 def test_neither_lightning_nor_gradio(module: str) -> None:
     assert not {"lightning", "gradio"} & set(loaded_by(f"import {module}"))

@@ -21,7 +21,9 @@ class AdderConv2d(nn.Module):
         padding: zeros on every side; they take part as |0 - w|.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0
+    ):
         super().__init__()
         self.stride, self.padding = stride, padding
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))

@@ -33,14 +33,14 @@ class _Power(torch.autograd.Function):
     def forward(ctx, y: Tensor, alpha: Tensor, eps: float) -> Tensor:  # type: ignore[no-untyped-def]
         """sign(y) (u^alpha - eps^alpha) with u = |y| + eps."""
         log = y.abs().add_(eps).log_()
-        result = log.mul(alpha).exp_().sub_(eps**alpha).copysign_(y)
+        result = log.mul(alpha).exp_().sub_(eps**alpha).mul_(y.sign())
         ctx.save_for_backward(log, result, alpha)
         ctx.eps = eps
         return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def]
         """alpha u^(alpha - 1) grad, and the sum of sign(y) (u^alpha log u - eps^alpha log eps) grad."""
         log, result, alpha = ctx.saved_tensors
         floor = ctx.eps**alpha

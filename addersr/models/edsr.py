@@ -107,7 +107,9 @@ class EDSR(nn.Module):
         self.head = nn.Conv2d(6 if box_cox else 3, channels, 3, padding=1)
         self.body = nn.Sequential(
             *(
-                ResidualBlock(make_unit(unit, channels, True), make_unit(unit, channels, False), residual_scaling)
+                ResidualBlock(
+                    make_unit(unit, channels, True), make_unit(unit, channels, False), residual_scaling
+                )
                 for _ in range(blocks)
             ),
             make_unit(unit, channels, False),

@@ -13,7 +13,9 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    f"edsr_{size}_x{scale}": {"scale": scale, **arguments} for size, arguments in _SIZES.items() for scale in (2, 3, 4)
+    f"edsr_{size}_x{scale}": {"scale": scale, **arguments}
+    for size, arguments in _SIZES.items()
+    for scale in (2, 3, 4)
 }
 """Name -> arguments of `EDSR`."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from addersr.errors import BackendError
@@ -82,7 +81,9 @@ def _check_tensors(x: Tensor, weight: Tensor, padding: list[int]) -> None:
     if weight.dim() != 4:
         raise ValueError(f"weight must be (O, C, Kh, Kw), got {tuple(weight.shape)}")
     if x.shape[1] != weight.shape[1]:
-        raise ValueError(f"x has {x.shape[1]} channels, but weight {tuple(weight.shape)} takes {weight.shape[1]}")
+        raise ValueError(
+            f"x has {x.shape[1]} channels, but weight {tuple(weight.shape)} takes {weight.shape[1]}"
+        )
     if not x.is_floating_point() or x.dtype != weight.dtype:
         raise ValueError(f"x and weight must share a floating point type, got {x.dtype} and {weight.dtype}")
     if x.device != weight.device:
@@ -92,5 +93,6 @@ def _check_tensors(x: Tensor, weight: Tensor, padding: list[int]) -> None:
     for size, kernel, pad in zip(x.shape[2:], weight.shape[2:], padding, strict=True):
         if size + 2 * pad < kernel:
             raise ValueError(
-                f"a filter of {tuple(weight.shape[2:])} does not fit into {tuple(x.shape[2:])} padded by {tuple(padding)}"
+                f"a filter of {tuple(weight.shape[2:])} does not fit into {tuple(x.shape[2:])} "
+                f"padded by {tuple(padding)}"
             )

@@ -21,8 +21,12 @@ class _Shape(ctypes.Structure):
     """Adder2dShape of csrc/adder2d.h."""
 
     _fields_ = [
-        (name, ctypes.c_int64) for name in "n c h w o kh kw stride_h stride_w pad_h pad_w oh ow".split()
-    ]  # fmt: skip
+        (name, ctypes.c_int64)
+        for name in (
+            *("n", "c", "h", "w", "o", "kh", "kw"),
+            *("stride_h", "stride_w", "pad_h", "pad_w", "oh", "ow"),
+        )
+    ]
 
 
 @cache
@@ -84,7 +88,9 @@ def grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: P
 
 def _shape(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> _Shape:
     o, _, kh, kw = weight.shape
-    return _Shape(*x.shape, o, kh, kw, *stride, *padding, *output_size(x.shape, weight.shape, stride, padding))
+    return _Shape(
+        *x.shape, o, kh, kw, *stride, *padding, *output_size(x.shape, weight.shape, stride, padding)
+    )
 
 
 def _call(name: str, shape: _Shape, *tensors: Tensor) -> None:

@@ -13,8 +13,12 @@ Pair = list[int]
 
 _SIZES = "int[2] stride, int[2] padding, str backend"
 torch.library.define("addersr::adder2d", f"(Tensor x, Tensor weight, {_SIZES}) -> Tensor")
-torch.library.define("addersr::adder2d_grad_input", f"(Tensor grad, Tensor x, Tensor weight, {_SIZES}) -> Tensor")
-torch.library.define("addersr::adder2d_grad_weight", f"(Tensor grad, Tensor x, Tensor weight, {_SIZES}) -> Tensor")
+torch.library.define(
+    "addersr::adder2d_grad_input", f"(Tensor grad, Tensor x, Tensor weight, {_SIZES}) -> Tensor"
+)
+torch.library.define(
+    "addersr::adder2d_grad_weight", f"(Tensor grad, Tensor x, Tensor weight, {_SIZES}) -> Tensor"
+)
 
 
 def adder2d(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
@@ -36,7 +40,9 @@ def _grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: 
 
 
 @torch.library.impl("addersr::adder2d_grad_weight", "default")
-def _grad_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
+def _grad_weight(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str
+) -> Tensor:
     if backend == "reference":
         return reference.grad_weight(grad, x, weight, stride, padding)
     # The surrogate is linear in X and W: a convolution's weight gradient minus W times the sum of grad.
@@ -52,20 +58,24 @@ def _native(backend: str, x: Tensor) -> bool:
     return backend == "native" or (backend == "auto" and cpu.unavailable_reason(x) is None)
 
 
-@torch.library.register_fake("addersr::adder2d")
+@torch.library.register_fake("addersr::adder2d")  # type: ignore[untyped-decorator]  # torch has no annotation
 def _forward_fake(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
     h, w = reference.output_size(x.shape, weight.shape, stride, padding)
     shape = (x.shape[0], weight.shape[0], h, w)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-@torch.library.register_fake("addersr::adder2d_grad_input")
-def _grad_input_fake(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
+@torch.library.register_fake("addersr::adder2d_grad_input")  # type: ignore[untyped-decorator]  # torch has no annotation
+def _grad_input_fake(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str
+) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-@torch.library.register_fake("addersr::adder2d_grad_weight")
-def _grad_weight_fake(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
+@torch.library.register_fake("addersr::adder2d_grad_weight")  # type: ignore[untyped-decorator]  # torch has no annotation
+def _grad_weight_fake(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str
+) -> Tensor:
     return torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
 
 
@@ -83,3 +93,11 @@ def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, No
 
 
 torch.library.register_autograd("addersr::adder2d", _backward, setup_context=_save_inputs)
+
+
+def _refuse(ctx, grad: Tensor) -> None:  # type: ignore[no-untyped-def]
+    raise RuntimeError("adder2d can be differentiated once only: its gradients are surrogates")
+
+
+torch.library.register_autograd("addersr::adder2d_grad_input", _refuse)
+torch.library.register_autograd("addersr::adder2d_grad_weight", _refuse)

@@ -27,7 +27,9 @@ def sign_slope(difference: Tensor) -> Tensor:
     return difference.sign()
 
 
-def output_size(x_shape: torch.Size, weight_shape: torch.Size, stride: Pair, padding: Pair) -> tuple[int, int]:
+def output_size(
+    x_shape: torch.Size, weight_shape: torch.Size, stride: Pair, padding: Pair
+) -> tuple[int, int]:
     """(H', W') of the operation's result."""
     h, w = (
         (size + 2 * pad - kernel) // step + 1
@@ -92,7 +94,7 @@ class ExactSign(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[no-untyped-def]
         """Both gradients with the exact sign."""
         x, weight = ctx.saved_tensors
         rest = (grad, x, weight, ctx.stride, ctx.padding, sign_slope)

@@ -37,7 +37,9 @@ def random_case(seed: int) -> tuple[Tensor, Tensor, tuple[int, int], tuple[int, 
     padding = tuple(int(rng.integers(0, k + 1)) for k in kernel)
     stride = tuple(int(s) for s in rng.integers(1, 4, 2))
     size = [int(rng.integers(max(1, k - 2 * p), 24)) for k, p in zip(kernel, padding, strict=True)]
-    channels = [int(c) for c in rng.choice([1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 80, 130], 2)]
+    channels = [
+        int(c) for c in rng.choice([1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 80, 130], 2)
+    ]
     x = rng.normal(size=(int(rng.integers(1, 4)), channels[0], *size))
     weight = rng.normal(size=(channels[1], channels[0], *kernel)) * rng.choice([0.1, 1, 5])
     return torch.from_numpy(x).float(), torch.from_numpy(weight).float(), stride, padding
@@ -65,7 +67,7 @@ def test_forward_equals_oracle(seed: int, backend: str) -> None:
 def test_gradients_equal_oracle(seed: int, backend: str) -> None:
     x, weight, stride, padding = random_case(seed)
     layout = LAYOUTS[list(LAYOUTS)[seed % len(LAYOUTS)]]
-    x_leaf, weight_leaf = layout(x).requires_grad_(), layout(weight).requires_grad_()
+    x_leaf, weight_leaf = (layout(t.clone()).requires_grad_() for t in (x, weight))
     y = adder2d(x_leaf, weight_leaf, stride, padding, backend)
     g = layout(torch.from_numpy(np.random.default_rng(seed).normal(size=y.shape)).float())
     y.backward(g)
@@ -142,7 +144,7 @@ def test_second_derivative_is_refused() -> None:
     x = torch.randn(1, 2, 4, 4, requires_grad=True)
     y = adder2d(x, torch.randn(2, 2, 3, 3))
     (grad,) = torch.autograd.grad((y**2).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="autograd|derivative|differentiate"):
+    with pytest.raises(RuntimeError, match="differentiated once only"):
         grad.sum().backward()
 
 
@@ -153,8 +155,8 @@ class LargestResult(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and result._base is None:
-            self.largest = max(self.largest, result.numel())
+        if isinstance(result, Tensor):
+            self.largest = max(self.largest, result.untyped_storage().nbytes() // result.itemsize)
         return result
 
 
@@ -174,7 +176,7 @@ def test_reference_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_auto_takes_what_native_does_not(dtype: torch.dtype) -> None:
     x, weight = torch.randn(1, 3, 5, 5).to(dtype), torch.randn(2, 3, 3, 3).to(dtype)
     assert torch.equal(adder2d(x, weight), adder2d(x, weight, backend="reference"))
-    with pytest.raises(BackendError, match=f"'native' cannot run.*{dtype}"):
+    with pytest.raises(BackendError, match=rf"'native' cannot run.*{dtype}"):
         adder2d(x, weight, backend="native")
 
 
@@ -184,12 +186,14 @@ def test_without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         x, weight = torch.randn(1, 3, 5, 5), torch.randn(2, 3, 3, 3)
         assert torch.equal(adder2d(x, weight), adder2d(x, weight, backend="reference"))
-        with pytest.raises(BackendError, match="not compiled.*compiler"):
+        with pytest.raises(BackendError, match=r"not compiled.*compiler"):
             adder2d(x, weight, backend="native")
     finally:
         cpu._library.cache_clear()
 
 
+# opcheck itself asks for the gradient of tensors that are no leaves
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_opcheck(layout: str, requires_grad: bool, backend: str) -> None:
@@ -204,7 +208,9 @@ def test_opcheck(layout: str, requires_grad: bool, backend: str) -> None:
 
 def test_compiles_as_one_graph() -> None:
     weight = torch.randn(4, 3, 3, 3, requires_grad=True)
-    compiled = torch.compile(lambda x, w: adder2d(x.relu(), w, 1, 1).abs().sqrt().sum(), fullgraph=True, dynamic=True)
+    compiled = torch.compile(
+        lambda x, w: adder2d(x.relu(), w, 1, 1).abs().sqrt().sum(), fullgraph=True, dynamic=True
+    )
     for size in (8, 11, 13):
         x = torch.randn(2, 3, size, size + 1)
         expected = adder2d(x.relu(), weight, 1, 1).abs().sqrt().sum()
