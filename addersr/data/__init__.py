@@ -1,0 +1,1 @@
+"""Training data: pictures in folders, the decoded cache, random patches, DIV2K."""

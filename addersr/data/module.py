@@ -1,0 +1,178 @@
+"""The LightningDataModule: which folders to train on, validate, test and predict with."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from addersr.data.cache import Source, build
+from addersr.data.div2k import fetch_missing
+from addersr.data.pairs import (
+    Batch,
+    LowResolution,
+    NamedPair,
+    NamedPicture,
+    PatchStream,
+    WholePictures,
+    find_pictures,
+    hold_out,
+)
+from addersr.errors import DataError
+
+
+class HasScale(Protocol):
+    """What the pairs need to know of a network."""
+
+    scale: int
+
+
+class SuperResolutionData(pl.LightningDataModule):
+    """HR pictures in folders; LR is made by MATLAB's bicubic, or read where it is published as DIV2K's is.
+
+    The defaults are DIV2K in its published layout. Any other folders do: PNG, JPEG or WebP, several together.
+
+    Args:
+        train_dirs: folders of HR pictures to train on.
+        val_dirs: folders of HR pictures for validation, by which the best checkpoint is chosen.
+        test_dirs: folders of HR pictures for the ``test`` command; never used for choosing.
+        predict_dirs: folders of LR pictures for the ``predict`` command.
+        holdout: patterns on FOLDER/FILE, such as CID22/*0.webp; what matches is not trained but validated on.
+        val_pictures: validate on the first so many pictures only; all where None.
+        patch: side of an LR patch, in pixels.
+        batch_size: patches a batch.
+        num_workers: processes that make batches; as one takes a few milliseconds, 0 is enough on a CPU.
+        seed: of the crops, flips and turns.
+        cache_dir: where decoded pictures are cached.
+        download: fetch DIV2K's archives where a folder in its layout is missing.
+        scale: 2, 3 or 4; the trained network's where None.
+    """
+
+    def __init__(
+        self,
+        train_dirs: list[str] = ["data/DIV2K/DIV2K_train_HR"],  # noqa: B006 (shown by --help, never changed)
+        val_dirs: list[str] = ["data/DIV2K/DIV2K_valid_HR"],  # noqa: B006
+        test_dirs: list[str] = [],  # noqa: B006
+        predict_dirs: list[str] = [],  # noqa: B006
+        holdout: list[str] = [],  # noqa: B006
+        val_pictures: int | None = None,
+        patch: int = 32,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+        cache_dir: str = "data/cache",
+        download: bool = False,
+        scale: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.train_dirs, self.val_dirs = train_dirs, val_dirs
+        self.test_dirs, self.predict_dirs = test_dirs, predict_dirs
+        self.holdout, self.val_pictures = holdout, val_pictures
+        self.patch, self.batch_size, self.num_workers, self.seed = patch, batch_size, num_workers, seed
+        self.cache_dir = Path(cache_dir)
+        self.download = download
+        self._scale = scale
+        self._training: list[Source] = []
+        self._validation: list[Source] = []
+
+    @property
+    def scale(self) -> int:
+        """Of the pairs: the one given, or the trained network's."""
+        if self._scale is not None:
+            return self._scale
+        assert self.trainer is not None, "without a trainer, the scale must be given"
+        return int(cast(HasScale, self.trainer.lightning_module).scale)
+
+    @override
+    def prepare_data(self) -> None:
+        """Fetches what is missing, if that was asked for, and fills the cache: once a machine."""
+        if self.download:
+            fetch_missing([*self.train_dirs, *self.val_dirs], self.scale)
+        stage = self.trainer.state.fn if self.trainer else None
+        self.setup(stage or "fit")
+        if stage != "predict":
+            wanted = self._sources("test_dirs") if stage == "test" else self._training + self._validation
+            build(wanted, self.scale, self.cache_dir)
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Lists the pictures."""
+        if stage in ("fit", "validate"):
+            # The pictures held out of training are validated on, and so is all of val_dirs.
+            found = self._sources("train_dirs") if stage == "fit" or self.holdout else []
+            self._training, held = hold_out(found, self.holdout)
+            validation = held + (self._sources("val_dirs") if self.val_dirs else [])
+            self._validation = validation[: self.val_pictures]
+            if not self._validation:
+                raise DataError("there is nothing to validate on: give --data.val_dirs or --data.holdout")
+            for name in {s.hr.resolve() for s in self._training} & {s.hr.resolve() for s in self._validation}:
+                raise DataError(f"{name} is in both --data.train_dirs and --data.val_dirs")
+
+    def _sources(self, option: str) -> list[Source]:
+        folders = getattr(self, option)
+        if not folders:
+            raise DataError(f"no folder of pictures is given: --data.{option}")
+        return find_pictures(folders, self.scale, f"--data.{option}")
+
+    def describe(self) -> dict[str, Any]:
+        """What a checkpoint records about its data."""
+        return {
+            "train": dict(Counter(source.folder for source in self._training)),
+            "validation": [source.name for source in self._validation],
+            "holdout": list(self.holdout),
+            "degradation": "bicubic (MATLAB imresize)",
+            "patch": self.patch,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+        }
+
+    @override
+    def train_dataloader(self) -> DataLoader[Batch]:
+        trainer = self.trainer
+        assert trainer is not None
+        stream = PatchStream(
+            build(self._training, self.scale, self.cache_dir),
+            self.patch,
+            self.batch_size,
+            seed=self.seed,
+            start=trainer.global_step * trainer.accumulate_grad_batches,  # where a resumed run goes on
+            rank=trainer.global_rank,
+        )
+        return DataLoader(
+            stream,
+            batch_size=None,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=_leave_interrupts_to_the_main_process,
+        )
+
+    @override
+    def val_dataloader(self) -> DataLoader[NamedPair]:
+        return self._whole(self._validation)
+
+    @override
+    def test_dataloader(self) -> DataLoader[NamedPair]:
+        return self._whole(self._sources("test_dirs"))
+
+    @override
+    def predict_dataloader(self) -> DataLoader[NamedPicture]:
+        # Not batch_size=None: then Lightning cannot tell a prediction writer which pictures they are.
+        return DataLoader(LowResolution(self._sources("predict_dirs")), batch_size=1, collate_fn=_only)
+
+    def _whole(self, sources: list[Source]) -> DataLoader[NamedPair]:
+        return DataLoader(WholePictures(build(sources, self.scale, self.cache_dir)), batch_size=None)
+
+
+def _only(items: list[NamedPicture]) -> NamedPicture:
+    (item,) = items
+    return item
+
+
+def _leave_interrupts_to_the_main_process(_: int) -> None:
+    # Ctrl-C reaches every process of the terminal, but the main one still wants to finish its step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

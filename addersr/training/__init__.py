@@ -1,0 +1,1 @@
+"""Training with Lightning: the system, its optimiser, callbacks and commands."""

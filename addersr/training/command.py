@@ -1,0 +1,205 @@
+"""``addersr fit | validate | test | predict`` (the console script ``lightning`` is the same): LightningCLI.
+
+A run has one folder (``--run_dir``): ``config.yaml``, ``checkpoints/last.ckpt`` and
+``checkpoints/best.ckpt``, and TensorBoard's files. It is resumed by
+
+    addersr fit -c RUN_DIR/config.yaml --ckpt_path RUN_DIR/checkpoints/last.ckpt
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from typing_extensions import override
+
+from addersr.data.module import SuperResolutionData
+from addersr.errors import AdderSRError, CheckpointError
+from addersr.training.callbacks import (
+    BestCheckpoint,
+    LastCheckpoint,
+    LearnedScalars,
+    MovingAverage,
+    PictureWriter,
+    Progress,
+    ValidationPictures,
+)
+from addersr.training.system import SuperResolution
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the configuration of ``fit`` in the run's folder; the other commands leave what is there."""
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self.config = self.config.clone()
+            self.config["ckpt_path"] = None  # where this run went on from is no part of the recipe
+            super().setup(trainer, pl_module, stage)
+
+
+class CommandLine(LightningCLI):
+    """Lightning's command line with this project's model, data, callbacks and run folder."""
+
+    def __init__(self, args: Sequence[str]) -> None:
+        super().__init__(
+            SuperResolution,
+            SuperResolutionData,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},  # a resumed run writes it again
+            seed_everything_default=0,
+            trainer_defaults={
+                # the data are an endless stream: steps count, epochs do not
+                "max_epochs": -1,
+                "check_val_every_n_epoch": None,
+                "val_check_interval": 1000,
+                "num_sanity_val_steps": 1,
+                "log_every_n_steps": 50,
+            },
+            parser_kwargs={
+                "prog": "addersr",
+                "description": "Train super-resolution networks and score them.",
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # our checkpoints hold no constructor arguments
+            args=list(args),
+        )
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run_dir", type=str, default="runs/default", help="the folder of the run")
+        for name, callback in (
+            ("ema", MovingAverage),
+            ("last", LastCheckpoint),
+            ("best", BestCheckpoint),
+            ("pictures", ValidationPictures),
+            ("learned", LearnedScalars),
+            ("progress", Progress),
+            ("writer", PictureWriter),
+        ):
+            parser.add_lightning_class_args(callback, name)
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        # Lightning's own warns that sys.argv is not empty.
+        self.config = parser.parse_args(cast("list[str]", args))
+
+    @override
+    def _parse_ckpt_path(self) -> None:
+        # Lightning reads the checkpoint here for hyper-parameters, which ours do not have; this says what is
+        # wrong with the file before anything is built.
+        path = self.config[self.config["subcommand"]].get("ckpt_path")
+        if path:
+            read_checkpoint(Path(path))
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        if self.subcommand == "predict":
+            config["return_predictions"] = False  # they are written; kept in memory they would pile up
+        last = Path(config["run_dir"], "checkpoints", "last.ckpt")
+        if self.subcommand == "fit" and last.exists() and not config.get("ckpt_path"):
+            raise CheckpointError(
+                f"{config['run_dir']} holds a run already: resume it with -c {config['run_dir']}/config.yaml "
+                f"--ckpt_path {last}, or choose another folder with --run_dir"
+            )
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        run_dir = self._get(self.config, "run_dir")
+        if self._get(self.config_init, "trainer").logger in (None, True):
+            # Only training adds to the run's folder.
+            kwargs["logger"] = (
+                TensorBoardLogger(run_dir, name="", version="") if self.subcommand == "fit" else False
+            )
+        return super().instantiate_trainer(default_root_dir=run_dir, **kwargs)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A Lightning checkpoint, on the CPU; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: there is no such file, or it is not a whole checkpoint.
+    """
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {path}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint of addersr fit, or is damaged") from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(f"{path} is not a checkpoint of addersr fit")
+    return content
+
+
+def keep_memory() -> None:
+    """Tells glibc's malloc to keep the memory of large tensors and not to give it back to the system.
+
+    By default every large temporary is mapped and unmapped anew, and each of its pages faults when first
+    touched. On a virtual machine that made a training step seven times as long. The environment variables
+    MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ do the same, if set before the start.
+    Where the C library is another, this does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # musl
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+    # older glibc refuses a threshold above 32 MiB
+    if not mallopt(mmap_threshold, 1 << 30):
+        mallopt(mmap_threshold, 32 << 20)
+    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(top_pad, 64 << 20)
+
+
+def _stop_after_this_step(*_: object) -> None:
+    """The first Ctrl-C ends training as SIGTERM does, with a checkpoint; the second ends it at once."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    print("\nstopping after this step; press Ctrl-C again to stop at once", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line such as ``["fit", "-c", "configs/edsr_adder_small_x2.yaml"]``.
+
+    Returns:
+        The exit code: 0, or 143 when the run was told to stop and has been saved.
+
+    Raises:
+        AdderSRError: what a user can act on.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    keep_memory()
+    # Batches take a few milliseconds, so that more workers would only take cores from the network.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # It is not empty when a run is resumed; a new run is refused a folder that holds another.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    previous = signal.getsignal(signal.SIGINT)
+    if args[:1] == ["fit"]:
+        signal.signal(signal.SIGINT, _stop_after_this_step)
+    try:
+        CommandLine(args)
+    except SIGTERMException:
+        print("addersr: stopped; the run's last.ckpt has its state, resume with --ckpt_path", file=sys.stderr)
+        return 143
+    except MisconfigurationException as error:
+        raise AdderSRError(" ".join(str(error).split())) from error
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    return 0

@@ -1,0 +1,180 @@
+"""The LightningModule: network, loss, scores on whole pictures, optimiser; what a checkpoint records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn.functional import l1_loss
+from typing_extensions import override
+
+from addersr import checkpoint
+from addersr.data.module import SuperResolutionData
+from addersr.data.pairs import Batch, NamedPair, NamedPicture
+from addersr.errors import AdderSRError, CheckpointError
+from addersr.evaluation.metrics import psnr, ssim
+from addersr.images.color import rgb_to_y
+from addersr.images.files import from_tensor
+from addersr.models import presets
+from addersr.training.optimizer import AdderAdam, parameter_groups, warmup_cosine
+
+RECORD = "addersr"
+"""Where a checkpoint keeps what is needed to build the network again and to say how it was trained."""
+
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class SuperResolution(pl.LightningModule):
+    """Trains a network by L1 loss on patches and scores it on whole pictures.
+
+    Scores are PSNR (and in tests SSIM) on BT.601 Y of the result rounded to 8 bits, ``scale`` pixels shaved
+    from every side: the field's protocol.
+
+    Args:
+        preset: the network's name, ``edsr_{tiny,small,baseline,large}_x{2,3,4}``.
+        overrides: arguments of the network that differ from the preset's, such as ``{"channels": 48}``.
+        init_weights: a safetensors file or the name of shipped weights to start from (fine-tuning). To go on
+            with an interrupted run, use --ckpt_path instead.
+        learning_rate: Adam's, at its highest.
+        betas: Adam's.
+        warmup_steps: steps over which the rate rises from 0; then it falls in a half cosine until max_steps.
+        final_rate: the rate at the last step, as a fraction of the highest.
+        adder_rate: factor on the learning rate of the adder filters.
+        adaptive_eta: AdderNet's adaptive local rate for the adder filters in place of Adam, with this eta
+            (0.2 in the paper's code); Adam for all where None.
+        compile: compile the network for training (torch.compile); worth it for long runs.
+    """
+
+    def __init__(
+        self,
+        preset: str = "edsr_small_x2",
+        overrides: dict[str, Any] | None = None,
+        init_weights: str | None = None,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.99),
+        warmup_steps: int = 200,
+        final_rate: float = 0.0,
+        adder_rate: float = 20.0,
+        adaptive_eta: float | None = None,
+        compile: bool = False,
+    ) -> None:
+        # Not through save_hyperparameters: in a checkpoint, Lightning's own record would silently beat the
+        # configuration and the command line.
+        super().__init__()
+        self.recipe = {
+            "loss": "L1",
+            "optimizer": "Adam",
+            "learning_rate": learning_rate,
+            "betas": list(betas),
+            "warmup_steps": warmup_steps,
+            "final_rate": final_rate,
+            "adder_rate": adder_rate,
+            "adaptive_eta": adaptive_eta,
+            "init_weights": init_weights,
+        }
+        self.preset = preset
+        self.learning_rate, self.betas = learning_rate, betas
+        self.warmup_steps, self.final_rate = warmup_steps, final_rate
+        self.adder_rate, self.adaptive_eta = adder_rate, adaptive_eta
+        try:
+            self.model = presets.build(preset, **(overrides or {})).to(memory_format=torch.channels_last)
+        except (TypeError, ValueError) as error:
+            raise AdderSRError(f"--model.overrides do not fit {preset}: {error}") from error
+        if init_weights is not None:
+            self._initialise(init_weights)
+        if compile:
+            self.model.compile()  # in place: the names in the state_dict stay as they are
+
+    @property
+    def scale(self) -> int:
+        """The network's: 2, 3 or 4."""
+        return int(self.model.scale)
+
+    def _initialise(self, name_or_path: str) -> None:
+        loaded = checkpoint.load(name_or_path)
+        differ = {k for k, v in self.model.config.items() if loaded.model.config.get(k) != v}
+        if differ:
+            raise CheckpointError(
+                f"--model.init_weights {name_or_path} is another network: {', '.join(sorted(differ))} differ "
+                f"from preset {self.preset}'s"
+            )
+        self.model.load_state_dict(loaded.model.state_dict())
+
+    # Training
+
+    @override
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = l1_loss(self.model(batch.lr), batch.hr)
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        steps = self.trainer.max_steps
+        if steps <= 0:
+            raise AdderSRError("the schedule of the learning rate needs its length: give --trainer.max_steps")
+        groups = parameter_groups(self.model, self.learning_rate, self.adder_rate, self.adaptive_eta)
+        optimizer = AdderAdam(groups, lr=self.learning_rate, betas=self.betas)
+        schedule = warmup_cosine(optimizer, self.warmup_steps, steps, self.final_rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # Scoring
+
+    @override
+    def validation_step(self, batch: NamedPair, batch_idx: int) -> dict[str, Pixels]:
+        sr = self.predict_step(batch, batch_idx)
+        value = psnr(*self._inner_y(sr, batch))
+        self.log("val/psnr", value, prog_bar=True, on_epoch=True, batch_size=1, sync_dist=True)
+        return {"sr": sr}
+
+    @override
+    def test_step(self, batch: NamedPair, batch_idx: int) -> None:
+        pair = self._inner_y(self.predict_step(batch, batch_idx), batch)
+        scores = {"test/psnr": psnr(*pair), "test/ssim": ssim(*pair)}
+        self.log_dict(scores, on_epoch=True, batch_size=1, sync_dist=True)
+
+    @override
+    def predict_step(self, batch: NamedPair | NamedPicture, batch_idx: int) -> Pixels:
+        """The LR picture of ``batch`` enlarged: (H, W, 3) uint8 RGB."""
+        # forward, not __call__: a compiled network would be compiled again for every size of picture
+        sr = self.model.forward(batch.lr.contiguous(memory_format=torch.channels_last))
+        return from_tensor(sr, np.uint8).astype(np.uint8, copy=False)
+
+    def _inner_y(self, sr: Pixels, batch: NamedPair) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Y of the result and of HR, without ``scale`` pixels at every border."""
+        inner = slice(self.scale, -self.scale)
+        return rgb_to_y(sr)[inner, inner], rgb_to_y(from_tensor(batch.hr, np.uint8))[inner, inner]
+
+    # Checkpoints
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        checkpoint[RECORD] = {
+            "preset": self.preset,
+            "config": dict(self.model.config),
+            "steps": self.trainer.global_step,
+            "max_steps": self.trainer.max_steps,
+            "recipe": self.recipe | {"gradient_clip_val": self.trainer.gradient_clip_val},
+            "data": data.describe() if isinstance(data, SuperResolutionData) else {},
+        }
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        config = checkpoint.get(RECORD, {}).get("config")
+        if config is None:
+            raise CheckpointError(
+                "--ckpt_path takes a checkpoint of addersr fit; weights: --model.init_weights"
+            )
+        if config != dict(self.model.config):
+            differ = sorted(k for k, v in self.model.config.items() if config.get(k) != v)
+            raise CheckpointError(
+                f"--ckpt_path is of another network than --model.preset {self.preset}: {', '.join(differ)} "
+                "differ; resume with the config.yaml in the run's own folder"
+            )

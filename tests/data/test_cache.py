@@ -1,0 +1,119 @@
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from addersr.data.cache import Source, build
+from addersr.errors import DataError, ImageError
+from addersr.images import files
+from addersr.images.resize import imresize, modcrop
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_hr_is_the_modcropped_picture_and_lr_its_bicubic(tmp_path, make_pictures, scale):
+    paths = make_pictures("HR", count=2, height=25, width=31)
+    pairs = build([Source(path.stem, path) for path in paths], scale, tmp_path / "cache")
+    for path, pair in zip(paths, pairs, strict=True):
+        lr, hr = pair.load()
+        expected = modcrop(read(path), scale)
+        np.testing.assert_array_equal(hr, expected)
+        np.testing.assert_array_equal(lr, imresize(expected, 1 / scale))
+        assert pair.shape() == tuple(lr.shape[:2]) == (25 // scale, 31 // scale)
+
+
+def test_a_second_build_decodes_nothing(tmp_path, make_pictures, monkeypatch):
+    sources = [Source(path.stem, path) for path in make_pictures("HR")]
+    first = build(sources, 2, tmp_path / "cache")
+    monkeypatch.setattr(files, "read", lambda path: pytest.fail(f"{path} was decoded again"))
+    assert build(sources, 2, tmp_path / "cache") == first
+
+
+def test_a_changed_picture_is_decoded_again(tmp_path, make_pictures):
+    path = make_pictures("HR", count=1)[0]
+    (before,) = build([Source("a", path)], 2, tmp_path / "cache")
+    Image.fromarray(255 - read(path)).save(path)
+    os.utime(path, ns=(1, 1))
+    (after,) = build([Source("a", path)], 2, tmp_path / "cache")
+    np.testing.assert_array_equal(after.load()[1], read(path))
+    assert not torch.equal(before.load()[1], after.load()[1])
+
+
+def test_pictures_of_one_name_in_two_folders_are_kept_apart(tmp_path, make_pictures):
+    a, b = make_pictures("a", count=1)[0], make_pictures("b", count=1, height=40)[0]
+    pairs = build([Source("x", a), Source("x", b)], 2, tmp_path / "cache")
+    assert [pair.load()[1].shape[0] for pair in pairs] == [24, 40]
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "other"])
+def test_a_damaged_entry_is_made_again(tmp_path, make_pictures, damage):
+    path = make_pictures("HR", count=1)[0]
+    (pair,) = build([Source("a", path)], 2, tmp_path / "cache")
+    whole = pair.hr.read_bytes()
+    pair.hr.write_bytes({"cut": whole[:-1], "emptied": b"", "other": b"x" * len(whole)}[damage])
+    (pair,) = build([Source("a", path)], 2, tmp_path / "cache")
+    np.testing.assert_array_equal(pair.load()[1], read(path))
+
+
+def test_two_builds_at_once_leave_one_whole_cache(tmp_path, make_pictures):
+    sources = [Source(path.stem, path) for path in make_pictures("HR", count=6)]
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(build, sources, 2, tmp_path / "cache", 2) for _ in range(2)]
+        first, second = (job.result() for job in jobs)
+    assert first == second
+    for source, pair in zip(sources, first, strict=True):
+        np.testing.assert_array_equal(pair.load()[1], read(source.hr))
+    assert len(list((tmp_path / "cache").iterdir())) == 12  # and no temporary file
+
+
+def test_a_file_that_is_no_picture_is_named_and_leaves_nothing_half_written(tmp_path, make_pictures):
+    bad = make_pictures("HR", count=1)[0]
+    bad.write_text("not a picture")
+    with pytest.raises(ImageError, match=bad.name):
+        build([Source("a", bad)], 2, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_16_bit_pictures_are_rounded_to_8(tmp_path):
+    path = tmp_path / "deep.png"
+    deep = np.random.default_rng(0).integers(65536, size=(12, 12, 3), dtype=np.uint16)
+    files.write(path, files.Picture(pixels=deep, alpha=None, exif=None, icc_profile=None, xmp=None))
+    (pair,) = build([Source("a", path)], 2, tmp_path / "cache")
+    np.testing.assert_array_equal(pair.load()[1], np.floor(deep / 257 + 0.5))
+
+
+def test_a_published_lr_picture_is_used_as_it_is(tmp_path, make_pictures):
+    hr = make_pictures("HR", count=1)[0]
+    lr = make_pictures("LR", count=1, height=12, width=15)[0]
+    (pair,) = build([Source("a", hr, lr)], 2, tmp_path / "cache")
+    np.testing.assert_array_equal(pair.load()[0], read(lr))
+
+
+def test_a_published_lr_picture_of_another_size_is_refused(tmp_path, make_pictures):
+    hr = make_pictures("HR", count=1)[0]
+    lr = make_pictures("LR", count=1, height=8, width=10)[0]
+    with pytest.raises(DataError, match="must be 15x12"):
+        build([Source("a", hr, lr)], 2, tmp_path / "cache")
+
+
+def test_a_cache_that_cannot_be_made_is_a_data_error(tmp_path, make_pictures):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(DataError, match=r"--data\.cache_dir"):
+        build([Source("a", make_pictures("HR", count=1)[0])], 2, tmp_path / "cache")
+
+
+def test_a_thousand_pictures_need_no_thousand_descriptors(tmp_path, make_pictures):
+    (pair,) = build([Source("a", make_pictures("HR", count=1)[0])], 2, tmp_path / "cache")
+    before = (
+        len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else pytest.skip("needs /proc")
+    )
+    opened = [pair.load() for _ in range(50)]
+    assert len(os.listdir("/proc/self/fd")) - before < 5
+    assert all(torch.equal(opened[0][0], lr) for lr, _ in opened)

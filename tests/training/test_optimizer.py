@@ -1,0 +1,150 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from addersr.layers import AdderConv2d
+from addersr.training.optimizer import AdderAdam, adder_filters, parameter_groups, warmup_cosine
+
+SHAPE = (3, 5, 3, 3)
+
+
+def steps(gradients, **kwargs):
+    """The parameter after steps along given gradients, from 0."""
+    parameter = nn.Parameter(torch.zeros(SHAPE))
+    optimizer = AdderAdam([{"params": [parameter], **kwargs}], lr=0.1)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+    return parameter.detach()
+
+
+@pytest.fixture
+def gradients():
+    return [torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+
+
+def test_the_first_step_is_the_papers_equation(gradients):
+    g = gradients[0]
+    expected = -0.1 * 0.2 * math.sqrt(g.numel()) / g.norm() * g
+    torch.testing.assert_close(steps([g], eta=0.2), expected)
+
+
+def test_each_step_is_the_momentum_of_normalised_gradients(gradients):
+    momentum, expected = torch.zeros(SHAPE, dtype=torch.float64), torch.zeros(SHAPE, dtype=torch.float64)
+    for t, g in enumerate(gradients, 1):
+        g = g.double()
+        momentum = 0.9 * momentum + 0.1 * 0.2 * math.sqrt(g.numel()) / g.norm() * g
+        expected -= 0.1 * momentum / (1 - 0.9**t)
+    torch.testing.assert_close(steps(gradients, eta=0.2).double(), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e4])
+def test_steps_do_not_depend_on_the_scale_of_the_loss(gradients, factor):
+    scaled = [g * factor for g in gradients]
+    torch.testing.assert_close(steps(scaled, eta=0.2), steps(gradients, eta=0.2), rtol=1e-4, atol=1e-6)
+
+
+def test_steps_are_proportional_to_eta_and_have_its_size(gradients):
+    first = steps(gradients[:1], eta=0.2)
+    assert first.square().mean().sqrt().item() == pytest.approx(0.1 * 0.2, rel=1e-5)
+    torch.testing.assert_close(steps(gradients, eta=0.4), 2 * steps(gradients, eta=0.2))
+
+
+def test_a_gradient_of_zero_moves_nothing():
+    """Such is the first one of a network whose last layer starts from zero."""
+    parameter = nn.Parameter(torch.zeros(64, 64, 3, 3))
+    parameter.grad = torch.zeros_like(parameter)
+    AdderAdam([{"params": [parameter], "eta": 0.2}]).step()
+    assert torch.equal(parameter, torch.zeros_like(parameter))
+
+
+def test_accumulated_micro_batches_step_like_the_whole_batch(gradients):
+    """The reason why the normalisation is in the step: in backward it would see each part alone."""
+    torch.testing.assert_close(
+        steps([gradients[0] + gradients[1]], eta=0.2), steps([sum(gradients[:2])], eta=0.2)
+    )
+    apart = steps(gradients[:1], eta=0.2) + steps(gradients[1:2], eta=0.2)
+    assert not torch.allclose(apart, steps([gradients[0] + gradients[1]], eta=0.2))
+
+
+def test_without_eta_it_is_adam(gradients):
+    parameter = nn.Parameter(torch.zeros(SHAPE))
+    adam = torch.optim.Adam([parameter], lr=0.1, betas=(0.9, 0.99))
+    for gradient in gradients:
+        parameter.grad = gradient
+        adam.step()
+    torch.testing.assert_close(steps(gradients), parameter.detach())
+
+
+def test_groups_do_not_disturb_each_other_and_gradients_survive_the_step(gradients):
+    local, plain = nn.Parameter(torch.zeros(SHAPE)), nn.Parameter(torch.zeros(SHAPE))
+    optimizer = AdderAdam([{"params": [local], "eta": 0.2}, {"params": [plain]}], lr=0.1)
+    for gradient in gradients:
+        local.grad, plain.grad = gradient.clone(), gradient.clone()
+        optimizer.step()
+        assert torch.equal(local.grad, gradient) and torch.equal(plain.grad, gradient)
+    assert torch.equal(local, steps(gradients, eta=0.2)) and torch.equal(plain, steps(gradients))
+
+
+def test_the_closure_is_called_once_with_gradients(gradients):
+    parameter = nn.Parameter(torch.ones(SHAPE))
+    optimizer = AdderAdam([{"params": [parameter], "eta": 0.2}])
+    calls = []
+
+    def closure():
+        calls.append(torch.is_grad_enabled())
+        optimizer.zero_grad()
+        loss = parameter.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        assert optimizer.step(closure) == 135
+    assert calls == [True] and (parameter < 1).all()
+
+
+def test_a_restored_optimizer_goes_on_as_the_first(gradients):
+    results = []
+    for restored in (False, True):
+        parameter = nn.Parameter(torch.zeros(SHAPE))
+        optimizer = AdderAdam([{"params": [parameter], "eta": 0.2}], lr=0.1)
+        for index, gradient in enumerate(gradients):
+            if restored and index == 2:
+                state = optimizer.state_dict()
+                optimizer = AdderAdam([{"params": [parameter], "eta": 0.2}], lr=0.1)
+                optimizer.load_state_dict(state)
+            parameter.grad = gradient
+            optimizer.step()
+        results.append(parameter.detach())
+    assert torch.equal(*results)
+
+
+def test_adder_filters_alone_take_the_higher_rate():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), AdderConv2d(4, 4, 3), nn.BatchNorm2d(4), AdderConv2d(4, 2, 3))
+    rest, adder = parameter_groups(model, lr=1e-3, adder_rate=20, eta=0.2)
+    assert [id(p) for p in adder["params"]] == [id(model[1].weight), id(model[3].weight)]
+    assert [id(p) for p in adder["params"]] == [id(p) for p in adder_filters(model)]
+    assert adder["lr"] == pytest.approx(0.02) and rest["lr"] == 1e-3
+    assert adder["eta"] == 0.2 and rest["eta"] is None
+    assert len(rest["params"]) + 2 == len(list(model.parameters()))
+
+
+def test_a_convolutional_network_has_one_group():
+    assert len(parameter_groups(nn.Conv2d(3, 3, 3), lr=1e-3, adder_rate=20, eta=None)) == 1
+
+
+def test_the_rate_rises_then_falls_in_a_half_cosine():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = warmup_cosine(optimizer, warmup=10, total=110, floor=0.1)
+    rates = []
+    for _ in range(120):
+        rates.append(schedule.get_last_lr()[0] / 2)
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(1 / 11) and rates[9] == pytest.approx(10 / 11)
+    assert max(rates) == rates[10] == 1
+    assert rates[60] == pytest.approx(0.55)  # half way down
+    assert rates[110:] == pytest.approx([0.1] * 10)
+    assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
