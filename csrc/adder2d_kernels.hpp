@@ -39,17 +39,18 @@ struct Vectors {
 // with room for kMaxPixels pointers a tap that belongs to the calling thread.
 template <class Run>
 void parallel_blocks(int64_t pixels, int64_t channels, int64_t taps, int threads, Run run) {
-    const int64_t tasks = ceil_div(pixels, kPixelsPerTask);
+    const int64_t tasks = ceil_div(pixels, kPixelsPerTask), room = taps * kMaxPixels;
+    std::vector<const float*> all_pointers(threads * room);  // here, for no exception may leave a parallel region
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<const float*> pointers(taps * kMaxPixels);
+        const float** pointers = all_pointers.data() + omp_get_thread_num() * room;
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = 0; task < tasks; ++task) {
             const int64_t first = task * kPixelsPerTask, last = least(first + kPixelsPerTask, pixels);
             for (int64_t channel = 0; channel < channels; channel += Vec::max_vectors * Vec::lanes) {
                 const int64_t valid = least(channels - channel, Vec::max_vectors * Vec::lanes);
                 const int64_t vectors = ceil_div(valid, Vec::lanes);
-                const auto call = [&](auto q) { run(q, first, last, channel, valid, pointers.data()); };
+                const auto call = [&](auto q) { run(q, first, last, channel, valid, pointers); };
                 if (vectors == 1) call(Vectors<1>());
                 if (vectors == 2) call(Vectors<2>());
                 if constexpr (Vec::max_vectors == 4) {

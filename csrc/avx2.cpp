@@ -1,5 +1,6 @@
 // The kernels in AVX2 with FMA: 16 registers of 8 floats.
 #include <immintrin.h>
+#include <omp.h>
 
 #include <vector>
 

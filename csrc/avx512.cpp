@@ -1,5 +1,6 @@
 // The kernels in AVX-512 (F and DQ): 32 registers of 16 floats.
 #include <immintrin.h>
+#include <omp.h>
 
 #include <vector>
 

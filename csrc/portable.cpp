@@ -1,4 +1,6 @@
 // The kernels on four-lane vectors of the compiler's own (GCC, Clang): SSE2 on x86-64, NEON on ARM, plain code elsewhere.
+#include <omp.h>
+
 #include <cstring>
 #include <vector>
 
