@@ -139,11 +139,11 @@ def test_interrupting_the_process_saves_the_run(tmp_path, data):
     ]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while "train/loss" not in process.stdout.readline() and time.monotonic() < deadline:
             pass
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 143, errors
