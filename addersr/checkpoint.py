@@ -6,7 +6,6 @@ The metadata entry "addersr" is a JSON object: "format" (1), "model" (the networ
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,15 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from addersr.atomic import replacing
 from addersr.errors import CheckpointError
 from addersr.models import EDSR, PRESETS
 
 FORMAT = 1
 _PACKAGE = Path(__file__).parent
-SHIPPED_FOLDERS = (_PACKAGE / "checkpoints", _PACKAGE.parent / "checkpoints")
-"""Where shipped weights are: in an installed package, or in a source tree."""
+_INSTALLED = _PACKAGE / "checkpoints"
+SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "checkpoints"
+"""Where shipped weights are: in an installed package, or else in the source tree."""
 
 DEFAULT_SIZES = ("small", "baseline", "large")
 """Preference among shipped weights when the user names none: the fastest first."""
@@ -42,7 +43,7 @@ class Loaded:
 
 def shipped() -> dict[str, Path]:
     """Name -> file of all weights that come with the package."""
-    return {path.stem: path for folder in SHIPPED_FOLDERS for path in sorted(folder.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
 
 
 def default_name(scale: int) -> str:
@@ -78,10 +79,8 @@ def save(path: str | os.PathLike[str], model: EDSR, metadata: Mapping[str, Any])
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / path.name
+        with replacing(path) as part:
             save_file(tensors, part, {"addersr": json.dumps(header)})
-            os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {path}: {error}") from error
 
@@ -134,7 +133,7 @@ def _find(name: str) -> Path:
     available = shipped()
     if name in available:
         return available[name]
-    if Path(name).is_file():
+    if os.path.isfile(name):  # Path.is_file raises for names that are too long
         return Path(name)
     if name in PRESETS:
         raise CheckpointError(f"no weights for {name} are shipped, train them with `addersr fit`; "

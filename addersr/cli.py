@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 an error or a partial failure, 2 a wrong command line, 130
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks must not end the work
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if words and words[0] in TRAINING:
             command = importlib.import_module("addersr.training.command")
@@ -41,14 +45,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(words[0] if words else None).parse_args(words)
         return int(args.run(args))
     except AdderSRError as error:
-        print(f"addersr: error: {error}", file=sys.stderr)
-        return 1
+        return _complain(error)
     except KeyboardInterrupt:
         print("addersr: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _complain(error)
+
+
+def _complain(error: Exception) -> int:
+    """Print one line, whatever line breaks a file's name brings."""
+    print("addersr: error:", " ".join(str(error).splitlines()), file=sys.stderr)
+    return 1
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:

@@ -45,3 +45,9 @@ def test_info_says_what_runs_and_why_others_do_not() -> None:
     assert "reference  available" in told and "edsr_small_x2" in told
     told = run("info", ADDERSR_ISA="sse9").stdout
     assert "native     unavailable: ADDERSR_ISA=sse9 names an instruction set" in told
+
+
+def test_names_from_outside_do_not_break_the_line(tmp_path: object) -> None:
+    result = run("upscale", "a\nb.png", "-o", f"{tmp_path}/out", "--model", "x" * 300)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("addersr: error: ") and "no such file" in result.stderr
