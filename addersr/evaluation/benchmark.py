@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from addersr.atomic import replacing
 from addersr.errors import AdderSRError
 from addersr.evaluation.protocol import DEFAULT, PROTOCOLS, Protocol
 from addersr.evaluation.sets import PictureFiles, find_pictures, load_pair
+from addersr.inference import options
 
 Upscale = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """(H, W, 3) -> (sH, sW, 3), both uint8, or both float64 in 0..255 under a protocol that does not quantise."""
@@ -135,7 +137,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="sets in DIR, such as Set5; LR pictures come from DIR/Set5/LR_bicubic/X2 if it is there",
     )
-    parser.add_argument("--scale", type=_positive, metavar="N", help="2, 3, 4 (default: the model's, or 2)")
+    parser.add_argument(
+        "--scale", type=options.whole_number, metavar="N", help="2, 3, 4 (default: the model's, or 2)"
+    )
     parser.add_argument(
         "--model",
         metavar="NAME|FILE",
@@ -153,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tile",
-        type=_tile,
+        type=options.tile,
         default="auto",
         metavar="N|auto",
         help="side of a tile in LR pixels (default: auto)",
@@ -163,6 +167,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score, print the table, write the JSON file.
+
+    When a set fails, or the run is interrupted, the sets before it are in the table and in the JSON file.
 
     Raises:
         AdderSRError: data, pictures or weights are at fault, or the JSON file cannot be written.
@@ -181,20 +187,24 @@ def run(args: argparse.Namespace) -> int:
     row = widths + "  {:<5}  {:<12}  {:<12}  {:>6}  {:>7}  {}"
     print(row.format("model", "set", "scale", "PSNR/SSIM", "bicubic", "images", "seconds", "LR pixels"))
     results = []
-    for name, pictures in sets.items():
-        result = score_set(model, pictures, protocol, name=name)
-        results.append(result)
-        own = f"{result.psnr:.2f}/{result.ssim:.4f}"
-        bicubic = f"{result.bicubic_psnr:.2f}/{result.bicubic_ssim:.4f}"
-        lr = result.lr if result.lr_sha256 is None else f"{result.lr}, SHA-256 {result.lr_sha256[:12]}"
-        seconds = f"{result.seconds:.1f}"
-        print(
-            row.format(model.name, name, f"x{model.scale}", own, bicubic, result.images, seconds, lr),
-            flush=True,
-        )
-    if args.json is not None:
-        document = {"protocol": protocol.describe(), "results": [asdict(result) for result in results]}
-        _write_json(args.json, document)
+    try:
+        for name, pictures in sets.items():
+            result = score_set(model, pictures, protocol, name=name)
+            results.append(result)
+            own = f"{result.psnr:.2f}/{result.ssim:.4f}"
+            bicubic = f"{result.bicubic_psnr:.2f}/{result.bicubic_ssim:.4f}"
+            lr = result.lr if result.lr_sha256 is None else f"{result.lr}, SHA-256 {result.lr_sha256[:12]}"
+            seconds = f"{result.seconds:.1f}"
+            print(
+                row.format(model.name, name, f"x{model.scale}", own, bicubic, result.images, seconds, lr),
+                flush=True,
+            )
+    except MemoryError as error:
+        raise AdderSRError(f"not enough memory for a picture of set {name}; leave the set out") from error
+    finally:
+        if args.json is not None and results:
+            document = {"protocol": protocol.describe(), "results": [asdict(result) for result in results]}
+            _write_json(args.json, document)
     return 0
 
 
@@ -226,18 +236,16 @@ def _load_model(args: argparse.Namespace) -> Model:
 def _check_writable(path: Path) -> None:
     """Find out before the work whether its result can be kept."""
     folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise AdderSRError(f"cannot write {path}: --json takes a file name in a folder that can be written")
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
     text = json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise AdderSRError(f"cannot write {path}: {error.strerror}") from error
 
 
@@ -248,13 +256,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
-    return int(text)
-
-
-def _tile(text: str) -> int | Literal["auto"]:
-    return "auto" if text == "auto" else _positive(text)

@@ -27,8 +27,18 @@ def find_pictures(root: Path, name: str, scale: int) -> list[PictureFiles]:
     """The pictures of a set in the order of their names.
 
     Raises:
-        DataError: the folder or the set is not there, is empty, or lacks some of its LR pictures.
+        DataError: the folder or the set is not there, is empty, lacks some of its LR pictures, or cannot be
+            read.
     """
+    try:
+        return _find_pictures(root, name, scale)
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise DataError(
+            f"set {name} in {root} cannot be read: {error.strerror}; see --data and --set"
+        ) from error
+
+
+def _find_pictures(root: Path, name: str, scale: int) -> list[PictureFiles]:
     if not root.is_dir():
         raise DataError(f"no such folder: {root}; --data is the folder that has the sets in it")
     folder = root / name / "HR"

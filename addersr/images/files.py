@@ -1,14 +1,19 @@
-"""Picture files: read and written so that nothing is lost on the way round the network.
+"""Picture files: read and written around the network.
 
 Here the image contract is kept: files hold uint8 or uint16 RGB in (H, W, 3); inside is float32 RGB in (1, 3,
 H, W), 0 to 1; nobody else converts. A file's orientation is applied when it is read; alpha, EXIF, colour
-profile, XMP, 16-bit depth and "one grey channel" are carried along and written again.
+profile (ICC), XMP, 16-bit depth and "one grey channel" are carried along and written again, as far as the
+format written has them (`write`). Not carried: resolution (DPI), PNG's text chunks and gAMA, IPTC, comments.
 """
 
+import errno
 import io
-import secrets
+import os
+import tempfile
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -19,6 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from addersr.atomic import replacing
 from addersr.errors import ImageError
 from addersr.images.metadata import fit_exif, fit_xmp, profile_space, upright_exif, upright_xmp
 from addersr.images.png16 import bit_depth, read_png16, write_png16
@@ -40,6 +46,7 @@ Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 _LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65500, "WEBP": 16383, "BMP": 2**31 - 1}
+_ROWS = 64  # computed at a time in floating point, which bounds the memory
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0\0\0\0\0"  # iTXt: keyword, uncompressed, no language
 
 EXTENSIONS = frozenset(_FORMATS)
@@ -73,6 +80,7 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
 
     Raises:
         ImageError: no such file, not a picture, damaged or cut short, animated, or more than ``max_pixels``.
+        MemoryError: the picture does not fit into memory.
     """
     path = Path(path)
     try:
@@ -82,7 +90,7 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
             with Image.open(file, formats=sorted(set(_FORMATS.values()))) as image:
                 _check_readable(image, path, max_pixels)
                 return _decode(image, file)
-    except ImageError:
+    except (ImageError, MemoryError):  # memory: the caller's matter, no fault of the file
         raise
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
@@ -119,9 +127,14 @@ def _decode(image: Image.Image, file: BinaryIO) -> Picture:
     orientation, exif = upright_exif(image)
     xmp = upright_xmp(image.info.get("xmp"))
     icc_profile = image.info.get("icc_profile") or None
-    if image.format == "PNG" and bit_depth(file) == 16:
+    depth = bit_depth(file) if image.format == "PNG" else 8
+    if depth == 16:
         pixels, alpha, grey = _decode_png16(image, file)
     else:
+        if image.mode == "L" and "transparency" in image.info:
+            # tRNS holds a sample as the file has it; Pillow stretches the samples of 2 and 4 bits, not this.
+            most = 2**depth - 1
+            image.info["transparency"] = (image.info["transparency"] & most) * (255 // most)
         if image.mode == "CMYK":
             image, icc_profile = _to_srgb(image, icc_profile), None
         pixels, alpha, grey = _decode_8bit(image)
@@ -186,9 +199,38 @@ def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
     return image.convert("RGB")
 
 
-def check_writable(path: str | Path, height: int, width: int) -> None:
-    """Raise ImageError if a picture of ``height`` x ``width`` cannot be stored under this name's format."""
-    format = _format_of(Path(path))
+def check_writable(path: str | Path, picture: Picture, *, scale: int = 1) -> None:
+    """Find out before a long computation whether its result could be written.
+
+    Args:
+        picture: what will be upscaled; its metadata are tried too.
+        scale: how many times larger the result will be.
+
+    Raises:
+        ImageError: as `write`, as far as can be known: not a disk that fills up in the meantime.
+    """
+    path = Path(path)
+    height, width = picture.pixels.shape[:2]
+    _check_size(path, height * scale, width * scale)
+    corner = replace(
+        picture,
+        pixels=picture.pixels[:1, :1],
+        alpha=None if picture.alpha is None else picture.alpha[:1, :1],
+    )
+    with _told(path):
+        _encode(io.BytesIO(), _format_of(path), corner, 95)
+        try:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            path.lstat()  # refuses a name that is too long
+        except FileNotFoundError:
+            pass
+        with tempfile.NamedTemporaryFile(prefix=".addersr-", dir=path.parent):
+            pass
+
+
+def _check_size(path: Path, height: int, width: int) -> None:
+    format = _format_of(path)
     limit = _LONGEST_SIDE[format]
     if max(height, width) > limit:
         raise ImageError(
@@ -199,8 +241,10 @@ def check_writable(path: str | Path, height: int, width: int) -> None:
 def write(path: str | Path, picture: Picture, *, quality: int = 95) -> None:
     """Write a picture in the format that the suffix names; the file appears whole or not at all.
 
-    PNG holds everything. JPEG (4:4:4), WebP and BMP hold 8 bits a channel; JPEG and BMP have no transparency,
-    so there the picture is laid on white. EXIF and XMP get the picture's own size.
+    PNG holds all that a `Picture` has. JPEG (4:4:4), WebP and BMP hold 8 bits a channel; JPEG and BMP have no
+    transparency, so there the picture is laid on white; WebP has no grey, so grey is stored as RGB, through
+    its profile if it has one. BMP carries none of EXIF, XMP and colour profile. EXIF and XMP get the
+    picture's own size.
 
     Args:
         quality: of JPEG and WebP, 1 to 100; at 100 WebP is lossless.
@@ -211,26 +255,21 @@ def write(path: str | Path, picture: Picture, *, quality: int = 95) -> None:
     """
     path = Path(path)
     height, width = picture.pixels.shape[:2]
-    check_writable(path, height, width)
-    temporary = path.with_name(f".addersr-{secrets.token_hex(8)}.tmp")
+    _check_size(path, height, width)
+    with _told(path), replacing(path) as part, part.open("wb") as file:
+        _encode(file, _format_of(path), picture, quality)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what can go wrong in writing ``path`` into ImageError."""
     try:
-        with temporary.open("xb") as file:
-            _encode(file, _format_of(path), picture, quality)
-        temporary.replace(path)
+        yield
     except OSError as error:
         reason = error.strerror or _first_line(error)
         raise ImageError(f"{path}: cannot be written: {reason}; choose another place") from error
     except ValueError as error:  # Pillow: EXIF or XMP longer than a JPEG segment
         raise ImageError(f"{path}: cannot be written: {_first_line(error)}; write PNG instead") from error
-    finally:
-        _remove(temporary)
-
-
-def _remove(temporary: Path) -> None:
-    try:
-        temporary.unlink(missing_ok=True)
-    except OSError:  # its folder is not one, so it never existed
-        return
 
 
 def _encode(file: BinaryIO, format: str, picture: Picture, quality: int) -> None:
@@ -284,8 +323,12 @@ def _channels(picture: Picture) -> Samples:
     """(H, W, C) as files hold it: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
     colour = picture.pixels
     if picture.grey:
-        luma = colour @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's own conversion to "L"
-        colour = luma.round().astype(colour.dtype)[..., None]
+        weights = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's own conversion to "L"
+        luma = np.empty((*colour.shape[:2], 1), colour.dtype)
+        for top in range(0, len(colour), _ROWS):
+            rows = slice(top, top + _ROWS)
+            luma[rows, :, 0] = (colour[rows] @ weights).round()
+        colour = luma
     if picture.alpha is not None:
         colour = np.concatenate([colour, picture.alpha[..., None]], axis=2)
     return cast(Samples, np.ascontiguousarray(colour))
@@ -305,9 +348,12 @@ def _round_to_8bit(samples: Samples) -> NDArray[np.uint8]:
 def _on_white(picture: Picture) -> Picture:
     if picture.alpha is None:
         return picture
-    share = picture.alpha[..., None].astype(np.float32) / 255
-    laid = 255 + (picture.pixels.astype(np.float32) - 255) * share
-    return replace(picture, pixels=laid.round().astype(np.uint8), alpha=None)
+    laid = np.empty_like(picture.pixels)
+    for top in range(0, len(laid), _ROWS):
+        rows = slice(top, top + _ROWS)
+        share = picture.alpha[rows, :, None].astype(np.float32) / 255
+        laid[rows] = (255 + (picture.pixels[rows].astype(np.float32) - 255) * share).round()
+    return replace(picture, pixels=laid, alpha=None)
 
 
 def _format_of(path: Path) -> str:

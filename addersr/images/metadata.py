@@ -15,8 +15,11 @@ __all__ = ["fit_exif", "fit_xmp", "profile_space", "upright_exif", "upright_xmp"
 _EXIF_HEADER = b"Exif\0\0"
 _LONG = 4  # TIFF's type of a 32-bit unsigned integer
 _ENTRY = 12  # bytes of a directory entry: tag 2, type 2, count 4, value or its offset 4
-_XMP_ORIENTATION = re.compile(rb'\s*tiff:Orientation="\d*"|<tiff:Orientation>\d*</tiff:Orientation>')
-_XMP_SIZE = re.compile(rb'((?:exif:Pixel([XY])Dimension|tiff:Image(Width|Length))\s*(?:=\s*["\']|>))\d+')
+_XMP_ORIENTATION = re.compile(
+    rb"\s?tiff:Orientation\s*=\s*([\"'])\s*(\d*)\s*\1"
+    rb"|<tiff:Orientation\s*>\s*(\d*)\s*</tiff:Orientation\s*>"
+)
+_XMP_SIZE = re.compile(rb"((?:exif:Pixel([XY])Dimension|tiff:Image(Width|Length))\s*(?:=\s*[\"']|>)\s*)\d+")
 
 
 class _Exif:
@@ -84,18 +87,28 @@ class _Exif:
 def upright_exif(image: Image.Image) -> tuple[int, bytes | None]:
     """The orientation to apply, 1 to 8, and the picture's EXIF without it and without its thumbnail.
 
-    EXIF that cannot be parsed gives 1 and None: damaged metadata is no reason to refuse a picture.
+    Where EXIF gives no orientation, that of XMP counts. EXIF that cannot be parsed is dropped: damaged
+    metadata is no reason to refuse a picture.
     """
-    orientation = 1
+    orientation = None
     try:
-        parsed = image.getexif()  # looks for the orientation in XMP too
-        orientation = parsed.get(ExifTags.Base.Orientation, 1)
+        parsed = image.getexif()
+        orientation = parsed.get(ExifTags.Base.Orientation)
         # ImageMagick's PNG files may hold EXIF as text, which Pillow alone takes apart.
         raw = image.info.get("exif") or (parsed.tobytes() if len(parsed) else b"")
         exif = _without_orientation_and_thumbnail(raw) if raw else None
+    except MemoryError:
+        raise
     except Exception:  # the parsers raise whatever damaged bytes lead them to
         exif = None
+    if orientation is None:
+        orientation = _xmp_orientation(image.info.get("xmp"))
     return (orientation if orientation in range(1, 9) else 1), exif
+
+
+def _xmp_orientation(xmp: bytes | None) -> int:
+    match = _XMP_ORIENTATION.search(xmp or b"")
+    return int((match[2] or match[3] or b"1")[:2]) if match else 1
 
 
 def _without_orientation_and_thumbnail(raw: bytes) -> bytes | None:

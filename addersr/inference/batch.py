@@ -7,21 +7,26 @@ is read, upscaled and written before the next is read, so memory does not grow w
 import argparse
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from tqdm import tqdm
 
 from addersr import checkpoint
 from addersr.errors import AdderSRError, ImageError
 from addersr.images import files
+from addersr.inference import options
 from addersr.inference.upscaler import Upscaler
 
 __all__ = ["Job", "Report", "add_arguments", "plan", "run", "upscale_files"]
 
 DEFAULT_SCALE = 2
+
+_Identity: TypeAlias = tuple[int, int] | str
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ def plan(
     """Decide where each result goes, before anything is read or written.
 
     A file goes to ``out``/name; a folder's pictures keep their places below it (``out``/relative path),
-    hidden files left out. One single file may also be given the result's own name: ``out`` with a picture's
-    suffix.
+    hidden files left out, and so is what an earlier run with this suffix put there. One single file may also be
+    given the result's own name: ``out`` with a picture's ending.
 
     Args:
         suffix: put between a name and its ending: "_x2" makes photo.jpg photo_x2.jpg.
@@ -58,8 +63,10 @@ def plan(
         recursive: look into folders within folders.
 
     Returns:
-        The jobs, and one line for each input that cannot be done: an empty folder, two inputs for one result
-        (neither is done: which should win?), a result in the place of an input.
+        The jobs, and one line for each input that cannot be done: an empty folder, one that cannot be read,
+        two inputs for one result (neither is done: which should win?), a result in the place of an input.
+        Names that differ in upper and lower case or in Unicode's normal form alone count as one, because some
+        file systems take them for one.
 
     Raises:
         ImageError: ``out`` cannot take the results.
@@ -88,42 +95,54 @@ def _names_one_picture(inputs: Sequence[Path], out: Path) -> bool:
 def _place(
     inputs: Sequence[Path], out: Path, suffix: str, format: str | None, recursive: bool
 ) -> tuple[list[Job], list[str]]:
-    jobs: dict[tuple[Path, Path], Job] = {}  # by real places, so that a file that is named twice is done once
-    failed = []
+    jobs: dict[tuple[_Identity, Path], Job] = {}  # so that a file that is named twice is done once
+    named = set()
+    failed: list[str] = []
     for given in inputs:
-        found = sorted(_pictures_in(given, out, recursive)) if os.path.isdir(given) else [given]
-        if not found:
+        is_folder = os.path.isdir(given)
+        unreadable: list[str] = []
+        found = sorted(_pictures_in(given, out, recursive, unreadable)) if is_folder else [given]
+        failed += unreadable
+        if not found and not unreadable:
             known = " ".join(sorted(files.EXTENSIONS))
             failed.append(f"{given}: no pictures in this folder (looked for {known})")
         for source in found:
-            relative = source.relative_to(given) if os.path.isdir(given) else Path(source.name)
+            relative = source.relative_to(given) if is_folder else Path(source.name)
             ending = f".{format}" if format else source.suffix
             if ending.lower() not in files.EXTENSIONS:
                 ending = ".png"
             target = out / relative.with_name(f"{source.stem}{suffix}{ending}")
-            jobs.setdefault((_real(source), target), Job(source, target))
-    return list(jobs.values()), failed
+            identity = _identity(source)
+            jobs.setdefault((identity, target), Job(source, target))
+            if not is_folder:
+                named.add(identity)
+    # With a suffix, results may lie beside their pictures, and the next run's search finds them there.
+    results = {_identity(job.target) for job in jobs.values()} - named if suffix else set()
+    return [job for (source, _), job in jobs.items() if source not in results], failed
 
 
-def _pictures_in(folder: Path, out: Path, recursive: bool) -> Iterator[Path]:
-    results = _real(out)
-    for place, folders, names in os.walk(folder):
+def _pictures_in(folder: Path, out: Path, recursive: bool, unreadable: list[str]) -> Iterator[Path]:
+    def note(error: OSError) -> None:
+        unreadable.append(f"{error.filename}: this folder cannot be read: {error.strerror}")
+
+    results = _identity(out)
+    for place, folders, names in os.walk(folder, onerror=note):
         here = Path(place)
         # Results of an earlier run that lie within the input are not its input.
-        folders[:] = [n for n in folders if recursive and n[0] != "." and _real(here / n) != results]
+        folders[:] = [n for n in folders if recursive and n[0] != "." and _identity(here / n) != results]
         yield from (here / n for n in names if n[0] != "." and Path(n).suffix.lower() in files.EXTENSIONS)
 
 
 def _without_conflicts(jobs: list[Job], failed: list[str]) -> tuple[list[Job], list[str]]:
-    sources = {_real(job.source) for job in jobs}
-    by_target: dict[Path, list[Job]] = {}
+    sources = {_identity(job.source) for job in jobs}
+    by_target: dict[str, list[Job]] = {}
     for job in jobs:
-        by_target.setdefault(_real(job.target), []).append(job)
+        by_target.setdefault(_folded(job.target), []).append(job)
 
     kept = []
-    for target, claims in by_target.items():
+    for claims in by_target.values():
         for job in claims:
-            if target in sources:
+            if _identity(job.target) in sources:
                 failed.append(
                     f"{job.source}: its result would overwrite the input {job.target};"
                     " choose another -o, or --suffix _x2"
@@ -139,33 +158,44 @@ def _without_conflicts(jobs: list[Job], failed: list[str]) -> tuple[list[Job], l
     return kept, failed
 
 
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises on a loop of links
+def _identity(path: Path) -> _Identity:
+    """Equal for two names of one file or folder, and where there is none for two names of one place."""
+    try:
+        status = path.stat()
+    except OSError:
+        return _folded(path)
+    return status.st_dev, status.st_ino
+
+
+def _folded(path: Path) -> str:
+    real = os.path.realpath(path)  # Path.resolve raises on a loop of links
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", real).casefold())
 
 
 def upscale_files(
     upscaler: Upscaler,
     jobs: Sequence[Job],
+    report: Report,
     *,
     if_exists: Literal["error", "skip", "overwrite"] = "error",
     quality: int = 95,
     strip: bool = False,
-) -> Report:
+) -> None:
     """Do the jobs one after the other, with a progress bar over pictures and one over the tiles of each.
 
     Args:
+        report: grows with each picture, so that it is true even when the run is interrupted.
         if_exists: what to do about a result that is already there: "error" counts it as failed and leaves it,
             "skip" leaves it (which resumes a run that was stopped), "overwrite" replaces it.
         quality: of JPEG and WebP, see `addersr.images.files.write`.
         strip: leave out EXIF and XMP; the colour profile is always kept, the colours depend on it.
     """
-    report = Report()
     for job in tqdm(jobs, unit="picture", disable=None):
-        if os.path.exists(job.target) and if_exists == "skip":
+        if os.path.lexists(job.target) and if_exists == "skip":
             report.skipped.append(job.target)
             continue
         try:
-            if os.path.exists(job.target) and if_exists == "error":
+            if os.path.lexists(job.target) and if_exists == "error":
                 raise ImageError(
                     f"{job.target}: already exists; use --if-exists overwrite to replace it, or skip"
                 )
@@ -181,20 +211,23 @@ def upscale_files(
             report.failed.append(
                 f"{job.source}: not enough memory for a result x{upscaler.scale} as large; crop it"
             )
-    return report
+        except RuntimeError as error:  # torch's, from the device or a kernel
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            report.failed.append(f"{job.source}: {reason}; try --device cpu")
 
 
 def _upscale_file(upscaler: Upscaler, job: Job, quality: int, strip: bool) -> None:
     picture = files.read(job.source)
-    height, width = picture.pixels.shape[:2]
-    # Before the long part: what would fail after it.
-    files.check_writable(job.target, height * upscaler.scale, width * upscaler.scale)
+    if strip:
+        picture = replace(picture, exif=None, xmp=None)
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(
             f"{job.target.parent}: cannot be made: {error.strerror}; choose another -o"
         ) from error
+    # Before the long part: what would fail after it.
+    files.check_writable(job.target, picture, scale=upscaler.scale)
 
     with tqdm(unit="tile", desc=job.source.name, leave=False, disable=None) as bar:
 
@@ -204,8 +237,6 @@ def _upscale_file(upscaler: Upscaler, job: Job, quality: int, strip: bool) -> No
             bar.refresh()
 
         result = upscaler.upscale_picture(picture, progress)
-    if strip:
-        result = replace(result, exif=None, xmp=None)
     files.write(job.target, result, quality=quality)
 
 
@@ -224,12 +255,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the results, made if it is not there; for one picture also a file name",
     )
     parser.add_argument(
-        "--scale", type=int, metavar="N", help="how many times larger (the model's; 2 if none is named)"
+        "--scale",
+        type=options.whole_number,
+        metavar="N",
+        help="how many times larger (the model's; 2 if none is named)",
     )
     parser.add_argument("--model", metavar="NAME|FILE", help="name of shipped weights or a .safetensors file")
     parser.add_argument(
         "--tile",
-        type=_tile,
+        type=options.tile,
         default="auto",
         metavar="N|auto",
         help="side of a tile in input pixels (default: auto)",
@@ -247,7 +281,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--quality",
-        type=_quality,
+        type=partial(options.whole_number, most=100),
         default=95,
         help="of JPEG and WebP, 1 to 100; WebP is lossless at 100 (default: 95)",
     )
@@ -261,30 +295,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-recursive", action="store_true", help="do not look into folders within folders")
 
 
-def _tile(text: str) -> int | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    return _whole_number(text, 1, None, "auto or a whole number of pixels from 1")
-
-
 def _suffix(text: str) -> str:
     if "/" in text or os.sep in text:
         raise argparse.ArgumentTypeError(f"must be part of a file name, got {text!r}")
     return text
 
 
-def _quality(text: str) -> int:
-    return _whole_number(text, 1, 100, "a whole number from 1 to 100")
-
-
-def _whole_number(text: str, least: int, most: int | None, wanted: str) -> int:
-    if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
-        raise argparse.ArgumentTypeError(f"must be {wanted}, got {text!r}")
-    return int(text)
-
-
 def run(args: argparse.Namespace) -> int:
     """Do `addersr upscale`; 0 if all pictures were done or skipped, 1 if any failed.
+
+    What was done and what failed is also told when the run is interrupted.
 
     Raises:
         AdderSRError: nothing can be done at all: the model, the device, or where the results should go.
@@ -296,15 +316,18 @@ def run(args: argparse.Namespace) -> int:
     name = args.model or checkpoint.default_name(args.scale or DEFAULT_SCALE)
     loaded = checkpoint.load(name, scale=args.scale)
     upscaler = Upscaler(loaded.model, device=args.device, tile=args.tile)
-    report = upscale_files(upscaler, jobs, if_exists=args.if_exists, quality=args.quality, strip=args.strip)
-
-    failed += report.failed
-    for line in failed:
-        print(f"addersr: error: {line}", file=sys.stderr)
-    counts = [f"{len(report.written)} written to {args.output} (x{upscaler.scale}, {loaded.name})"]
-    if report.skipped:
-        counts.append(f"{len(report.skipped)} were there already")
-    if failed:
-        counts.append(f"{len(failed)} failed")
-    print(", ".join(counts))
-    return 1 if failed else 0
+    report = Report(failed=failed)
+    try:
+        upscale_files(
+            upscaler, jobs, report, if_exists=args.if_exists, quality=args.quality, strip=args.strip
+        )
+    finally:
+        for line in report.failed:
+            print("addersr: error:", " ".join(line.split()), file=sys.stderr)
+        counts = [f"{len(report.written)} written to {args.output} (x{upscaler.scale}, {loaded.name})"]
+        if report.skipped:
+            counts.append(f"{len(report.skipped)} were there already")
+        if report.failed:
+            counts.append(f"{len(report.failed)} failed")
+        print(", ".join(counts))
+    return 1 if report.failed else 0

@@ -1,5 +1,6 @@
 """One picture through a network: whole when it fits, in tiles that give the same result when it does not."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from math import isqrt
@@ -15,7 +16,7 @@ from addersr.images.files import Picture, Samples, from_tensor, to_tensor
 from addersr.images.resize import imresize
 from addersr.images.tiles import Box, Tile, split
 
-__all__ = ["Progress", "Upscaler"]
+__all__ = ["Progress", "Upscaler", "fill_hidden"]
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (tiles done, tiles in all) after each tile."""
@@ -42,10 +43,12 @@ class Upscaler:
     an LR pixel for 32 channels, 6 KiB for 64, 24 KiB for 256. With ``tile="auto"`` a picture whose maps fit
     into a budget (3 GiB on the CPU; half of what is free on a GPU) goes through whole, without any overhead:
     at x2 up to 1 megapixel for 32 channels. A larger one is cut into the largest tiles whose windows fit, so
-    beyond the budget the memory grows by the two pictures' own bytes alone. The CPU's budget is fixed rather
-    than measured, because what is free there belongs to everybody, and a system that overcommits kills
-    instead of refusing. When memory runs out all the same, the tile is halved and the picture goes on; the
-    smaller tile is kept for the pictures after it. An explicit tile size is never changed.
+    beyond the budget the network needs no more memory. What still grows with the picture are the two
+    pictures themselves (3 bytes a pixel at 8 bits, 6 at 16), and for one with transparency its two alpha
+    channels and about 12 bytes an LR pixel to find the nearest visible colour (`fill_hidden`). The
+    CPU's budget is fixed rather than measured, because what is free there belongs to everybody, and a system
+    that overcommits kills instead of refusing. When memory runs out all the same, the tile is halved and
+    the picture goes on; the smaller tile is kept for the pictures after it. An explicit tile size is never changed.
 
     Args:
         model: an `addersr.models` network; it is moved to ``device`` and channels-last memory and put into
@@ -119,15 +122,15 @@ class Upscaler:
         Alpha is upscaled by bicubic interpolation, not by the network: it stays exactly 0 and 255 where it
         was flat, where a network trained on photographs leaves traces that show once the picture is laid on
         another. The colour under fully transparent pixels is invisible and arbitrary, often black; before it
-        goes through the network it is replaced by the nearest visible colour, so that it does not bleed into
-        the edges.
+        goes through the network it is replaced by the nearest visible colour (`fill_hidden`), so that it does
+        not bleed into the edges.
 
         Raises:
             AdderSRError: as `__call__`.
         """
         if picture.alpha is None:
             return replace(picture, pixels=self(picture.pixels, progress))
-        pixels = self(_fill_hidden(picture.pixels, picture.alpha), progress)
+        pixels = self(fill_hidden(picture).pixels, progress)
         return replace(picture, pixels=pixels, alpha=_upscale_alpha(picture.alpha, self.scale))
 
     def _run(
@@ -217,9 +220,12 @@ def _usable_device(name: str | torch.device) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError):  # torch's ways to say: unknown or without data, and not built in
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of several lines, about device types that are no devices
+            device = torch.device(name)
+            torch.empty(1, device=device).cpu()
+    # torch's ways to say: unknown or without data; not built in; in need of a package that is not there.
+    except (RuntimeError, AssertionError, ImportError, AttributeError):
         there = "there is no CUDA device here"
         if torch.cuda.is_available():
             there = f"CUDA devices here: {', '.join(f'cuda:{i}' for i in range(torch.cuda.device_count()))}"
@@ -232,14 +238,15 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def _fill_hidden(pixels: Samples, alpha: Samples) -> Samples:
+def fill_hidden(picture: Picture) -> Picture:
     """Give fully transparent pixels the colour of the nearest one that is not."""
-    hidden = alpha == 0
+    if picture.alpha is None:
+        return picture
+    hidden = picture.alpha == 0
     if not hidden.any() or hidden.all():
-        return pixels
+        return picture
     rows, columns = distance_transform_edt(hidden, return_distances=False, return_indices=True)
-    filled: Samples = pixels[rows, columns]
-    return filled
+    return replace(picture, pixels=picture.pixels[rows, columns])
 
 
 def _upscale_alpha(alpha: Samples, scale: int) -> Samples:

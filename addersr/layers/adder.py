@@ -29,8 +29,8 @@ class AdderConv2d(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, O, H', W')."""
-        return adder2d(x, self.weight, self.stride, self.padding)
+        """(N, C, H, W) -> (N, O, H', W'), in the type of the filters: autocast may hand over a lower one."""
+        return adder2d(x.to(self.weight.dtype), self.weight, self.stride, self.padding)
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""

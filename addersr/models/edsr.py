@@ -53,6 +53,7 @@ class EDSR(nn.Module):
         upsampler: layers of the sub-pixel upsampler, "adder" or "conv". Ignored by the twin, which has convolutions.
         batch_norm: BatchNorm in each adder unit.
         shortcut: learnable self-shortcut in each adder unit.
+        relu: ReLU in each adder unit.
         power: power activation in each adder unit.
         box_cox: offer the Box-Cox high-pass of the picture to the head beside the picture.
         residual_scaling: factor on the residue of each block.
@@ -60,7 +61,7 @@ class EDSR(nn.Module):
             layer zero at the start, begins there; "none" leaves it out and starts the last layer as usual.
 
     Raises:
-        ValueError: a scale, unit, upsampler or global_skip that there is not.
+        ValueError: a scale, unit, upsampler or global_skip that there is not; no block or no channel.
 
     Attributes:
         scale: s.
@@ -79,6 +80,7 @@ class EDSR(nn.Module):
         upsampler: str = "adder",
         batch_norm: bool = True,
         shortcut: bool = True,
+        relu: bool = True,
         power: bool = True,
         box_cox: bool = True,
         residual_scaling: float = 0.1,
@@ -89,18 +91,20 @@ class EDSR(nn.Module):
         _check("unit", unit, ("adder", "conv"))
         _check("upsampler", upsampler, ("adder", "conv"))
         _check("global_skip", global_skip, ("bilinear", "none"))
+        if blocks < 1 or channels < 1:
+            raise ValueError(f"blocks and channels must be at least 1, got {blocks} and {channels}")
         self.config: dict[str, Any] = {
             "scale": scale, "blocks": blocks, "channels": channels, "unit": unit, "upsampler": upsampler,
-            "batch_norm": batch_norm, "shortcut": shortcut, "power": power, "box_cox": box_cox,
+            "batch_norm": batch_norm, "shortcut": shortcut, "relu": relu, "power": power, "box_cox": box_cox,
             "residual_scaling": residual_scaling, "global_skip": global_skip,
         }  # fmt: skip
         self.scale, self.global_skip = scale, global_skip
 
-        def make_unit(kind: str, out_channels: int, relu: bool) -> nn.Module:
-            """A twin's unit rectifies where EDSR's does; an adder unit always, as in AdderSR."""
+        def make_unit(kind: str, out_channels: int, rectify: bool) -> nn.Module:
+            """A twin's unit rectifies where EDSR's does (`rectify`); an adder unit always, as in AdderSR."""
             if kind == "conv" or unit == "conv":
-                return ConvUnit(channels, out_channels, relu)
-            return AdderUnit(channels, out_channels, 3, batch_norm, shortcut, power=power)
+                return ConvUnit(channels, out_channels, rectify)
+            return AdderUnit(channels, out_channels, 3, batch_norm, shortcut, relu, power)
 
         self.register_buffer("mean", torch.tensor(DIV2K_MEAN)[:, None, None], persistent=False)
         self.box_cox = BoxCoxHighPass() if box_cox else None

@@ -1,10 +1,10 @@
 """`adder2d`, the public function: what is computed, what is accepted, and which backend computes it."""
 
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 from torch import Tensor
 
-from addersr.errors import BackendError
 from addersr.ops import cpu, library
 
 BACKENDS = ("reference", "native")
@@ -42,6 +42,9 @@ def adder2d(
 
     Returns:
         (N, O, H', W') with H' = (H + 2p - Kh) // s + 1, dtype of `x`, channels last in memory. All values <= 0.
+        "native" rounds by float32's epsilon times the sum of |X| + |W|, not of |X - W|. A NaN in `x` or `weight`
+        reaches the results it takes part in; which gradients it reaches, where `grad` is finite, depends on the
+        backend.
 
     Raises:
         ValueError: shapes, dtypes, devices, stride or padding that do not fit together, or an unknown backend.
@@ -54,10 +57,6 @@ def adder2d(
     _check_tensors(x, weight, padding)
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend must be one of auto, {', '.join(BACKENDS)}, got {backend!r}")
-    if backend != "auto":
-        reason = unavailable_reason(backend, x)
-        if reason:
-            raise BackendError(f"backend {backend!r} cannot run: {reason}")
     return library.adder2d(x, weight, stride, padding, backend)
 
 
@@ -69,10 +68,10 @@ def unavailable_reason(backend: str, x: Tensor | None = None) -> str | None:
 
 
 def _pair(name: str, value: int | Sequence[int], least: int) -> list[int]:
-    pair = [value, value] if isinstance(value, int) else list(value)
-    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair):
+    pair = list(value) if isinstance(value, Sequence) else [value, value]
+    if len(pair) != 2 or any(not isinstance(v, SupportsIndex) or int(v) < least for v in pair):
         raise ValueError(f"{name} must be an integer >= {least} or a pair of them, got {value!r}")
-    return pair
+    return [int(v) for v in pair]
 
 
 def _check_tensors(x: Tensor, weight: Tensor, padding: list[int]) -> None:
@@ -88,6 +87,8 @@ def _check_tensors(x: Tensor, weight: Tensor, padding: list[int]) -> None:
         raise ValueError(f"x and weight must share a floating point type, got {x.dtype} and {weight.dtype}")
     if x.device != weight.device:
         raise ValueError(f"x and weight must be on one device, got {x.device} and {weight.device}")
+    if min(x.shape[1:]) < 1:
+        raise ValueError(f"x may be empty in N only, got {tuple(x.shape)}")
     if min(weight.shape) < 1:
         raise ValueError(f"weight must not be empty, got {tuple(weight.shape)}")
     for size, kernel, pad in zip(x.shape[2:], weight.shape[2:], padding, strict=True):

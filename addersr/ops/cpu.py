@@ -34,7 +34,10 @@ def _library() -> ctypes.CDLL | str:
     """The loaded library, or why there is none."""
     spec = importlib.util.find_spec("addersr.ops._kernels")
     if spec is None or spec.origin is None:
-        return "the kernels were not compiled; reinstall with a C++17 compiler and OpenMP (on Debian: apt install g++)"
+        return (
+            f"no compiled kernels beside {__file__}; reinstall with a C++17 compiler and OpenMP (on Debian: apt "
+            "install g++), and if you have, run outside the source tree"
+        )
     try:
         library = ctypes.CDLL(spec.origin)
     except OSError as error:

@@ -7,6 +7,7 @@ Three operators: `addersr::adder2d` and its two surrogate gradients, `addersr::a
 import torch
 from torch import Tensor
 
+from addersr.errors import BackendError
 from addersr.ops import cpu, reference
 
 Pair = list[int]
@@ -55,7 +56,13 @@ def _grad_weight(
 
 
 def _native(backend: str, x: Tensor) -> bool:
-    return backend == "native" or (backend == "auto" and cpu.unavailable_reason(x) is None)
+    """Whether the native kernels run; asked when the operator runs and not before, for a compiler cannot trace it."""
+    if backend == "reference":
+        return False
+    reason = cpu.unavailable_reason(x)
+    if reason and backend == "native":
+        raise BackendError(f"backend 'native' cannot run: {reason}")
+    return reason is None
 
 
 @torch.library.register_fake("addersr::adder2d")  # type: ignore[untyped-decorator]  # torch has no annotation

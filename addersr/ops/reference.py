@@ -1,7 +1,7 @@
 """The oracle: the adder operation and its surrogate gradients in readable eager torch, on any device and dtype.
 
 Memory stays bounded: the work is cut along the filters and the rows of the output so that no temporary exceeds
-`CHUNK_ELEMENTS`, whatever the size of the picture. Filters are cut first, then rows.
+`CHUNK_ELEMENTS`, or what a single filter needs on a single row where that is more. Filters are cut first, then rows.
 """
 
 from collections.abc import Callable, Iterator

@@ -23,7 +23,8 @@ from torch import Tensor
 from torchvision.utils import make_grid
 from typing_extensions import override
 
-from addersr.data.pairs import NamedPair, NamedPicture
+from addersr.data.pairs import LowResolution, NamedPair, NamedPicture
+from addersr.errors import AdderSRError, ImageError
 from addersr.images import files
 from addersr.images.resize import imresize
 from addersr.training.system import SuperResolution
@@ -38,12 +39,23 @@ class MovingAverage(WeightAveraging):
 
     Args:
         decay: the average's decay a step, in [0, 1); 0 switches averaging off.
+
+    Raises:
+        AdderSRError: ``decay`` is outside of that.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise AdderSRError(f"--ema.decay must be at least 0 and below 1, got {decay}")
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
         self.decay = decay
         self._step = 0
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        assert isinstance(pl_module, SuperResolution)
+        pl_module.recipe["ema_decay"] = self.decay  # for the checkpoint's record
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
@@ -68,6 +80,15 @@ class MovingAverage(WeightAveraging):
             torch._foreach_copy_(list(averages), list(currents))
 
 
+def between_steps(trainer: pl.Trainer) -> bool:
+    """Whether the last batch completed an optimiser step.
+
+    Where gradients are accumulated, a run can be resumed only from there: a checkpoint has no gradients, and the
+    batches before the step have changed BatchNorm's statistics already.
+    """
+    return (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
 class LastCheckpoint(ModelCheckpoint):
     """``last.ckpt``, to resume from: every so many steps, before each validation, and when the process is told to stop.
 
@@ -89,7 +110,7 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         # In a validation and at the end of training, the averaged weights take the place of those to resume with.
-        due = (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0
+        due = (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0 and between_steps(trainer)
         if due or trainer.global_step == trainer.max_steps:
             self._save(trainer)
 
@@ -97,8 +118,8 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        # Lightning raises it between two steps, where the state is whole, or in a validation, before which it was
-        # saved. At any other exception the state may not be whole.
+        # The trainer raises it between two steps, where the state is whole, or in a validation, before which it
+        # was saved. At any other exception the state may not be whole.
         if isinstance(exception, SIGTERMException) and not trainer.validating:
             self._save(trainer)
 
@@ -202,15 +223,36 @@ class Progress(TQDMProgressBar):
 
 
 class PictureWriter(BasePredictionWriter):
-    """Writes what ``predict`` makes as PNG files.
+    """Writes what ``predict`` makes as PNG files, FOLDER/NAME.png for the picture NAME of the folder FOLDER.
 
     Args:
         folder: where they go.
+
+    Raises:
+        ImageError: before any work, if a file is there already or two would have one name.
     """
 
     def __init__(self, folder: str = "predictions") -> None:
         super().__init__(write_interval="batch")
         self.folder = Path(folder)
+
+    @override
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loader = trainer.predict_dataloaders
+        assert loader is not None and isinstance(loader.dataset, LowResolution)
+        sources: dict[Path, Path] = {}
+        for source in loader.dataset.sources:
+            path = self._path(source.name)
+            if path in sources:
+                raise ImageError(
+                    f"{sources[path]} and {source.hr} would both become {path}; rename one of them"
+                )
+            if path.exists():
+                raise ImageError(f"{path} is there already; choose another folder with --writer.folder")
+            sources[path] = source.hr
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.png"
 
     @override
     def write_on_batch_end(
@@ -223,6 +265,7 @@ class PictureWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(batch.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         picture = files.Picture(pixels=prediction, alpha=None, exif=None, icc_profile=None, xmp=None)
-        files.write(self.folder / f"{Path(batch.name).name}.png", picture)
+        files.write(path, picture)

@@ -36,6 +36,7 @@ from addersr.training.callbacks import (
     PictureWriter,
     Progress,
     ValidationPictures,
+    between_steps,
 )
 from addersr.training.system import SuperResolution
 
@@ -51,6 +52,18 @@ class SaveConfig(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
 
+class Trainer(pl.Trainer):
+    """Lightning's trainer, which when told to stop first completes the optimiser step at hand.
+
+    Lightning's own stops after any batch, also where the gradients of several are accumulated.
+    """
+
+    @property
+    @override
+    def received_sigterm(self) -> bool:
+        return super().received_sigterm and between_steps(self)
+
+
 class CommandLine(LightningCLI):
     """Lightning's command line with this project's model, data, callbacks and run folder."""
 
@@ -60,6 +73,7 @@ class CommandLine(LightningCLI):
             SuperResolutionData,
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},  # a resumed run writes it again
+            trainer_class=Trainer,
             seed_everything_default=0,
             trainer_defaults={
                 # the data are an endless stream: steps count, epochs do not
@@ -110,6 +124,15 @@ class CommandLine(LightningCLI):
         config = self.config[self.subcommand]
         if self.subcommand == "predict":
             config["return_predictions"] = False  # they are written; kept in memory they would pile up
+        if (
+            self.subcommand != "fit"
+            and not config.get("ckpt_path")
+            and not config["model"].get("init_weights")
+        ):
+            raise CheckpointError(
+                f"{self.subcommand} needs a trained network: give --ckpt_path (a checkpoint of addersr fit) or "
+                "--model.init_weights (a safetensors file, or the name of shipped weights)"
+            )
         last = Path(config["run_dir"], "checkpoints", "last.ckpt")
         if self.subcommand == "fit" and last.exists() and not config.get("ckpt_path"):
             raise CheckpointError(
@@ -169,7 +192,12 @@ def keep_memory() -> None:
 
 
 def _stop_after_this_step(*_: object) -> None:
-    """The first Ctrl-C ends training as SIGTERM does, with a checkpoint; the second ends it at once."""
+    """The first Ctrl-C ends training as SIGTERM does, with a checkpoint; the second ends it at once.
+
+    Before and after training, where nobody handles SIGTERM, the first ends the process at once too.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        raise KeyboardInterrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
     print("\nstopping after this step; press Ctrl-C again to stop at once", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -183,6 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         AdderSRError: what a user can act on.
+        KeyboardInterrupt: Ctrl-C outside of training, or a second one; temporary files have been removed.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     keep_memory()
@@ -198,6 +227,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SIGTERMException:
         print("addersr: stopped; the run's last.ckpt has its state, resume with --ckpt_path", file=sys.stderr)
         return 143
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into exit code 1
+            raise KeyboardInterrupt from None
+        raise
     except MisconfigurationException as error:
         raise AdderSRError(" ".join(str(error).split())) from error
     finally:

@@ -61,7 +61,9 @@ def convert(content: dict[str, Any]) -> tuple[EDSR, dict[str, Any]]:
         raise CheckpointError(
             f"this checkpoint is of a network that this version does not know: {reason}"
         ) from error
-    return model, record | {"averaged": "averaging_state" in content}
+    # Checkpoints of before the decay was recorded are taken to be averaged.
+    decay = record.get("recipe", {}).get("ema_decay")
+    return model, record | {"averaged": "averaging_state" in content and decay != 0}
 
 
 def _fields(items: Sequence[str]) -> dict[str, Any]:

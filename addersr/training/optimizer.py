@@ -109,7 +109,10 @@ def parameter_groups(
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, warmup: int, total: int, floor: float) -> LambdaLR:
-    """Linear from 0 over ``warmup`` steps, then a half cosine to ``floor`` times the rate at ``total``."""
+    """Linear from 1 / (warmup + 1) over ``warmup`` steps, then a half cosine to ``floor`` at step ``total``.
+
+    The numbers are factors on the optimiser's learning rate.
+    """
 
     def factor(step: int) -> float:
         if step < warmup:

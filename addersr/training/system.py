@@ -15,8 +15,8 @@ from typing_extensions import override
 from addersr import checkpoint
 from addersr.data.module import SuperResolutionData
 from addersr.data.pairs import Batch, NamedPair, NamedPicture
-from addersr.errors import AdderSRError, CheckpointError
-from addersr.evaluation.metrics import psnr, ssim
+from addersr.errors import AdderSRError, CheckpointError, DataError
+from addersr.evaluation.metrics import SSIM_WINDOW, psnr, ssim
 from addersr.images.color import rgb_to_y
 from addersr.images.files import from_tensor
 from addersr.models import presets
@@ -42,12 +42,18 @@ class SuperResolution(pl.LightningModule):
             with an interrupted run, use --ckpt_path instead.
         learning_rate: Adam's, at its highest.
         betas: Adam's.
-        warmup_steps: steps over which the rate rises from 0; then it falls in a half cosine until max_steps.
+        warmup_steps: steps over which the rate rises linearly, from 1 / (warmup_steps + 1) of the highest; then
+            it falls in a half cosine until max_steps.
         final_rate: the rate at the last step, as a fraction of the highest.
         adder_rate: factor on the learning rate of the adder filters.
         adaptive_eta: AdderNet's adaptive local rate for the adder filters in place of Adam, with this eta
-            (0.2 in the paper's code); Adam for all where None.
+            (0.2 in the paper's code); Adam for all where None. ``adder_rate`` multiplies it too: the root mean
+            square of a filter's first step is learning_rate * adder_rate * eta.
         compile: compile the network for training (torch.compile); worth it for long runs.
+
+    Raises:
+        AdderSRError: a rate is not above 0, or ``overrides`` do not fit the preset.
+        CheckpointError: there is no such preset, or ``init_weights`` cannot be read or are another network's.
     """
 
     def __init__(
@@ -66,9 +72,12 @@ class SuperResolution(pl.LightningModule):
         # Not through save_hyperparameters: in a checkpoint, Lightning's own record would silently beat the
         # configuration and the command line.
         super().__init__()
-        self.recipe = {
+        for option, rate in {"learning_rate": learning_rate, "adder_rate": adder_rate}.items():
+            if not rate > 0:
+                raise AdderSRError(f"--model.{option} must be above 0, got {rate}")
+        self.recipe: dict[str, Any] = {
             "loss": "L1",
-            "optimizer": "Adam",
+            "optimizer": "Adam" if adaptive_eta is None else "Adam, adaptive local rate for adder filters",
             "learning_rate": learning_rate,
             "betas": list(betas),
             "warmup_steps": warmup_steps,
@@ -135,7 +144,7 @@ class SuperResolution(pl.LightningModule):
 
     @override
     def test_step(self, batch: NamedPair, batch_idx: int) -> None:
-        pair = self._inner_y(self.predict_step(batch, batch_idx), batch)
+        pair = self._inner_y(self.predict_step(batch, batch_idx), batch, SSIM_WINDOW)
         scores = {"test/psnr": psnr(*pair), "test/ssim": ssim(*pair)}
         self.log_dict(scores, on_epoch=True, batch_size=1, sync_dist=True)
 
@@ -146,8 +155,16 @@ class SuperResolution(pl.LightningModule):
         sr = self.model.forward(batch.lr.contiguous(memory_format=torch.channels_last))
         return from_tensor(sr, np.uint8).astype(np.uint8, copy=False)
 
-    def _inner_y(self, sr: Pixels, batch: NamedPair) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Y of the result and of HR, without ``scale`` pixels at every border."""
+    def _inner_y(
+        self, sr: Pixels, batch: NamedPair, smallest: int = 1
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Y of the result and of HR, without ``scale`` pixels at every border; no side below ``smallest``."""
+        height, width = (side - 2 * self.scale for side in sr.shape[:2])
+        if min(height, width) < smallest:
+            raise DataError(
+                f"{batch.name} is too small to be scored: {width}x{height} pixels without the border, at least "
+                f"{smallest}x{smallest} are needed"
+            )
         inner = slice(self.scale, -self.scale)
         return rgb_to_y(sr)[inner, inner], rgb_to_y(from_tensor(batch.hr, np.uint8))[inner, inner]
 

@@ -81,6 +81,19 @@ def test_a_file_that_is_no_picture_is_named_and_leaves_nothing_half_written(tmp_
     assert not list((tmp_path / "cache").iterdir())
 
 
+def test_a_picture_smaller_than_the_scale_is_named(tmp_path, make_pictures):
+    path = make_pictures("HR", count=1, height=1, width=40)[0]
+    with pytest.raises(DataError, match=rf"{path.name} is 40x1 pixels, too small for x2") as caught:
+        build([Source("a", path)], 2, tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_picture_that_has_gone_is_not_the_caches_fault(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.png cannot be read") as caught:
+        build([Source("a", tmp_path / "gone.png")], 2, tmp_path / "cache")
+    assert "cache" not in str(caught.value).replace(str(tmp_path), "")
+
+
 def test_16_bit_pictures_are_rounded_to_8(tmp_path):
     path = tmp_path / "deep.png"
     deep = np.random.default_rng(0).integers(65536, size=(12, 12, 3), dtype=np.uint16)

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import ssl
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -181,7 +182,7 @@ def test_a_server_that_keeps_breaking_is_given_up_and_the_part_is_kept(server, t
     assert (tmp_path / f"{NAME}.zip.part").stat().st_size == 1000
 
 
-@pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (503, 5)])
+@pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (408, 5), (429, 5), (503, 5)])
 def test_a_refusal_is_final_but_a_busy_server_is_asked_again(server, tmp_path, status, attempts):
     server.status = status
     with pytest.raises(DataError, match=f"HTTP.*{status}"):
@@ -230,6 +231,30 @@ def test_another_scale_is_unpacked_beside_the_first(server, tmp_path):
     other.write_bytes(b"3")
     fetched(server, tmp_path)
     assert other.read_bytes() == b"3" and (tmp_path / FOLDER / "0001x2.png").is_file()
+
+
+def test_an_encrypted_connection_that_breaks_is_taken_up_again(server, tmp_path, monkeypatch):
+    receive, failures = div2k._receive, [ssl.SSLError("bad record")]
+
+    def break_once(*args):
+        if failures:
+            raise failures.pop()
+        receive(*args)
+
+    monkeypatch.setattr(div2k, "_receive", break_once)
+    fetched(server, tmp_path)
+    assert_whole(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["_verify", "_check_member"])
+def test_an_interrupt_leaves_the_download_and_nothing_else(server, tmp_path, monkeypatch, step):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(div2k, step, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fetched(server, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.zip.part"]
 
 
 def test_a_folder_that_cannot_be_written_is_a_data_error(server, tmp_path):

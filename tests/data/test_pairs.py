@@ -132,6 +132,13 @@ def test_pictures_are_found_in_all_folders_sorted_by_name(tmp_path, make_picture
     assert [source.name for source in found] == ["b/0000", "b/0001", "a/0000", "a/0001"]
 
 
+def test_a_link_belongs_to_the_folder_that_was_listed(tmp_path, make_pictures):
+    (tmp_path / "chosen").mkdir()
+    (tmp_path / "chosen" / "x.png").symlink_to(make_pictures("all", count=1)[0])
+    (source,) = find_pictures([tmp_path / "chosen"], 2, "")
+    assert (source.name, source.file) == ("chosen/x", "chosen/x.png")
+
+
 def test_published_lr_is_found_beside_hr(tmp_path, make_pictures):
     make_pictures("DIV2K_train_HR", count=1)
     lr = make_pictures("DIV2K_train_LR_bicubic/X2", count=1, height=12, width=15)[0]

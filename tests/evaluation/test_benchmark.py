@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from addersr import checkpoint
-from addersr.errors import AdderSRError, BackendError, CheckpointError, DataError
+from addersr.errors import AdderSRError, BackendError, CheckpointError, DataError, ImageError
 from addersr.evaluation.benchmark import BICUBIC, Model, add_arguments, run, score_set
 from addersr.evaluation.metrics import psnr, ssim
 from addersr.evaluation.protocol import PROTOCOLS
@@ -202,6 +203,19 @@ def test_a_json_file_that_cannot_be_replaced_leaves_nothing_behind(
     with pytest.raises(AdderSRError, match=r"cannot write .*: No space left on device"):
         bench(root, "--set", "Mixed", "--model", BICUBIC, "--json", tmp_path / "scores.json")
     assert os.listdir(tmp_path) == []
+
+
+def test_the_sets_before_a_failure_are_kept(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("Mixed", "Broken"):
+        shutil.copytree(root / "Mixed", tmp_path / name)
+    (tmp_path / "Broken/HR/grey.png").write_text("not a picture")
+    path = tmp_path / "scores.json"
+    with pytest.raises(ImageError, match=r"grey\.png"):
+        bench(tmp_path, "--set", "Mixed", "Broken", "--model", BICUBIC, "--json", path)
+    assert [result["set"] for result in json.loads(path.read_text())["results"]] == ["Mixed"]
+    assert "bicubic  Mixed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,13 @@ def test_an_unknown_set_and_the_known_ones(root: Path) -> None:
         find_pictures(root / "Set2", "Set5", 2)
 
 
+def test_names_that_the_system_refuses(root: Path) -> None:
+    for place, name in ((root / ("x" * 300), "Set2"), (root, "x" * 300)):
+        with pytest.raises(DataError) as error:
+            find_pictures(place, name, 2)
+        assert "File name too long" in one_line(error)
+
+
 def test_an_empty_set(root: Path) -> None:
     (root / "Empty" / "HR").mkdir(parents=True)
     with pytest.raises(DataError) as error:

@@ -8,14 +8,30 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms
+from torchvision.io import decode_png
 
 from addersr.errors import ImageError
 from addersr.images import files
-from addersr.images.files import Picture, from_tensor, read, to_tensor, write
+from addersr.images.files import Picture, check_writable, from_tensor, read, to_tensor, write
 from addersr.images.png16 import read_png16, write_png16
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-GREY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
+
+
+def grey_profile():
+    """A whole ICC profile of linear grey: white point D50, an empty curve, which is the identity (ICC.1:2001)."""
+    white = struct.pack(">3i", *(round(65536 * value) for value in (0.9642, 1.0, 0.8249)))
+    tags = {b"wtpt": b"XYZ " + bytes(4) + white, b"kTRC": b"curv" + bytes(8)}
+    table, data = struct.pack(">I", len(tags)), b""
+    for tag, content in tags.items():
+        table += tag + struct.pack(">II", 128 + 4 + 12 * len(tags) + len(data), len(content))
+        data += content
+    size = struct.pack(">I", 128 + len(table) + len(data))
+    kind = size + bytes(4) + b"\x02\x10\0\0" + b"mntrGRAYXYZ " + bytes(12) + b"acsp"
+    return (kind.ljust(68, b"\0") + white).ljust(128, b"\0") + table + data
+
+
+GREY_PROFILE = grey_profile()
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" exif:PixelXDimension="9"'
     b' xmp:Rating="4"/><tiff:Orientation>6</tiff:Orientation><tiff:ImageLength>9</tiff:ImageLength>'
@@ -100,8 +116,7 @@ def test_16_bit_png_keeps_every_bit(tmp_path, rng, grey, with_alpha, size):
     if grey:
         pixels[:] = pixels[..., :1]
     alpha = rng.integers(0, 65536, size).astype(np.uint16) if with_alpha else None
-    write(tmp_path / "a.png", Picture(pixels, alpha, exif(), SRGB, XMP, grey=False))
-    write(tmp_path / "a.png", Picture(pixels, alpha, grey=grey))
+    write(tmp_path / "a.png", Picture(pixels, alpha, exif(), GREY_PROFILE if grey else SRGB, grey=grey))
     again = read(tmp_path / "a.png")
     assert again.pixels.dtype == np.uint16
     assert np.array_equal(again.pixels, pixels)
@@ -120,7 +135,7 @@ def test_16_bit_png_is_read_and_written_as_libpng_has_it(rng, channels):
         warnings.simplefilter(
             "ignore", DeprecationWarning
         )  # the reason why only this test uses torchvision's decoder
-        by_libpng = pytest.importorskip("torchvision.io").decode_png(data)
+        by_libpng = decode_png(data)
     assert np.array_equal(by_libpng.permute(1, 2, 0).numpy(), samples)
 
 
@@ -161,6 +176,27 @@ def test_transparent_colour_of_a_16_bit_png_becomes_alpha(tmp_path, rng, grey):
     expected = np.full((6, 5), 65535, np.uint16)
     expected[0, 0] = expected[2, 3] = 0
     assert np.array_equal(read(tmp_path / "a.png").alpha, expected)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_transparent_grey_of_a_png_of_few_bits_becomes_alpha(tmp_path, depth):
+    """tRNS holds the sample as the file has it, before it is stretched to 8 bits (PNG 11.3.1.1)."""
+    key = 2**depth - 2
+    packed = (key << (8 - depth)) | ((1 << (8 - depth)) - 1)  # the key, then samples of all ones
+    width = 8 // depth
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", key)),
+        (b"IDAT", zlib.compress(bytes([0, packed]))),
+        (b"IEND", b""),
+    ]
+    data = b"".join(
+        struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    picture = read(tmp_path / "a.png")
+    assert picture.alpha[0].tolist() == [0] + [255] * (width - 1)
+    assert picture.pixels[0, :, 0].tolist() == [key * 255 // (2**depth - 1)] + [255] * (width - 1)
 
 
 def test_16_bit_is_scaled_and_not_clipped_for_8_bit_formats(tmp_path):
@@ -228,6 +264,21 @@ def test_metadata_is_kept_and_follows_the_new_size(tmp_path, ending):
     assert b'exif:PixelXDimension="12"' in xmp
     assert b"<tiff:ImageLength>18<" in xmp
     assert b'xmp:Rating="4"' in xmp
+
+
+@pytest.mark.parametrize(
+    "xmp",
+    [
+        b"<d tiff:Orientation='6'/>",
+        b'<d tiff:Orientation = "6" />',
+        b"<d><tiff:Orientation > 6 </tiff:Orientation></d>",
+    ],
+)
+def test_orientation_in_xmp_alone_is_applied_and_dropped(tmp_path, xmp):
+    Image.fromarray(smooth(4, 6)).save(tmp_path / "a.jpg", xmp=xmp + b" " * 60_000)
+    picture = read(tmp_path / "a.jpg")
+    assert picture.pixels.shape == (6, 4, 3)
+    assert b"Orientation" not in picture.xmp
 
 
 def test_thumbnail_of_the_old_picture_is_dropped(tmp_path):
@@ -316,6 +367,16 @@ def test_a_grey_file_is_stored_as_its_profile_asks(tmp_path, profile, grey):
 def test_grey_profile_does_not_reach_a_format_without_grey(tmp_path):
     write(tmp_path / "a.webp", Picture(smooth(9, 7), icc_profile=GREY_PROFILE, grey=True))
     assert read(tmp_path / "a.webp").icc_profile is None
+
+
+def test_grey_goes_through_its_profile_to_a_format_without_grey(tmp_path):
+    """sRGB of linear grey: 255 (1.055 (l / 255)^(1 / 2.4) - 0.055)."""
+    grey = np.repeat(np.array([0, 55, 128, 255], np.uint8), 8)[None].repeat(8, 0)
+    picture = Picture(np.repeat(grey[..., None], 3, axis=2), icc_profile=GREY_PROFILE, grey=True)
+    write(tmp_path / "a.webp", picture, quality=100)
+    again = read(tmp_path / "a.webp")
+    assert again.pixels[4, ::8, 0].tolist() == pytest.approx([0, 128, 188, 255], abs=1)
+    assert np.ptp(again.pixels, axis=2).max() == 0
 
 
 def test_palette_with_transparency(tmp_path):
@@ -412,6 +473,17 @@ def test_what_cannot_be_read_is_one_clear_line(tmp_path, kind, reason):
     assert "\n" not in str(caught.value)
 
 
+def test_running_out_of_memory_is_not_taken_for_damage(tmp_path, monkeypatch):
+    write(tmp_path / "a.png", Picture(smooth(4, 4)))
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(files, "_decode", fail)
+    with pytest.raises(MemoryError):
+        read(tmp_path / "a.png")
+
+
 def test_pixel_budget(tmp_path):
     write(tmp_path / "a.png", Picture(smooth(10, 10)))
     assert read(tmp_path / "a.png", max_pixels=100).pixels.shape == (10, 10, 3)
@@ -437,6 +509,30 @@ def test_unknown_suffix(tmp_path, name):
 def test_metadata_too_long_for_jpeg(tmp_path):
     with pytest.raises(ImageError, match="write PNG instead"):
         write(tmp_path / "a.jpg", Picture(smooth(4, 4), xmp=b"x" * 70000))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "xmp", "message"),
+    [
+        ("a.webp", 5000, None, "20000 x 20000 is too large for WEBP"),
+        ("a.jpg", 2, b"x" * 70000, "write PNG instead"),
+        ("a.gif", 2, None, "no picture format is named"),
+        ("file/a.png", 2, None, "Not a directory; choose another place"),
+        ("missing/a.png", 2, None, "No such file or directory; choose another place"),
+        ("folder.png", 2, None, "Is a directory; choose another place"),
+        ("x" * 300 + ".png", 2, None, "File name too long; choose another place"),
+    ],
+)
+def test_what_cannot_be_written_is_known_before(tmp_path, name, scale, xmp, message):
+    (tmp_path / "file").write_text("here first")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ImageError, match=message):
+        check_writable(tmp_path / name, Picture(smooth(4, 4), xmp=xmp), scale=scale)
+
+
+def test_what_can_be_written_leaves_nothing_behind(tmp_path):
+    check_writable(tmp_path / "a.jpg", Picture(smooth(4, 4), exif=exif(), xmp=XMP), scale=2)
     assert list(tmp_path.iterdir()) == []
 
 

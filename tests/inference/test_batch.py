@@ -1,4 +1,5 @@
 import argparse
+import os
 import shutil
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from addersr import checkpoint
+from addersr.cli import main
 from addersr.errors import AdderSRError, CheckpointError, ImageError
 from addersr.images import files
 from addersr.images.files import Picture
@@ -233,6 +235,63 @@ def test_two_runs_resume(tmp_path, model, capsys):
     assert contents(tmp_path / "out") == ["a.png", "b.png"]
 
 
+def test_a_run_within_the_input_resumes(tmp_path, model, capsys):
+    for name in ("a.png", "deep/b.jpg"):
+        make_picture(tmp_path / name)
+    command = [tmp_path, "-o", tmp_path, "--suffix", "_x2", "--if-exists", "skip", "--model", model]
+    for summary in ("2 written", "0 written"):
+        assert upscale(*command) == 0
+        assert capsys.readouterr().out.startswith(summary)
+        assert contents(tmp_path) == ["a.png", "a_x2.png", "deep/b.jpg", "deep/b_x2.jpg"]
+
+
+@pytest.mark.parametrize(("one", "other"), [("A.png", "a.png"), ("\u00e9.png", "e\u0301.png")])
+def test_names_that_some_file_systems_take_for_one(tmp_path, one, other):
+    pictures = [make_picture(tmp_path / "in1" / one), make_picture(tmp_path / "in2" / other)]
+    jobs, failed = plan(pictures, tmp_path / "out")
+    assert jobs == []
+    assert len(failed) == 2
+
+
+def test_a_result_under_another_name_of_the_input_is_refused(tmp_path):
+    picture = make_picture(tmp_path / "in/a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a.png").hardlink_to(picture)
+    assert "would overwrite the input" in plan([picture], tmp_path / "out")[1][0]
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch):
+    """The system's refusal is made up here, because tests may run as root, who may read all."""
+    make_picture(tmp_path / "in/a.png")
+    make_picture(tmp_path / "in/locked/b.png")
+    scandir = os.scandir
+
+    def refuse(place):
+        if os.path.basename(place) == "locked":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    jobs, failed = plan([tmp_path / "in"], tmp_path / "out")
+    assert [job.source.name for job in jobs] == ["a.png"]
+    assert failed == [f"{tmp_path / 'in/locked'}: this folder cannot be read: Permission denied"]
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path, model, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a.png").symlink_to("nowhere")
+    assert upscale(make_picture(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model) == 1
+    assert "already exists" in capsys.readouterr().err
+    assert (tmp_path / "out/a.png").is_symlink()
+
+
+def test_what_cannot_be_written_is_known_before_the_network_runs(tmp_path, model, monkeypatch, capsys):
+    monkeypatch.setattr(Upscaler, "upscale_picture", lambda *_: pytest.fail("the network ran"))
+    picture = make_picture(tmp_path / "a.png")
+    assert upscale(picture, "-o", tmp_path / "out", "--model", model, "--suffix", "x" * 300) == 1
+    assert "File name too long" in capsys.readouterr().err
+
+
 def test_metadata_is_kept_or_stripped(tmp_path, model):
     tags = Image.Exif()
     tags[0x010F] = "Camera"
@@ -245,18 +304,47 @@ def test_metadata_is_kept_or_stripped(tmp_path, model):
     assert (stripped.exif, stripped.xmp) == (None, None)
 
 
-def test_out_of_memory_is_a_failure_of_that_picture(tmp_path, model, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("CUDA error\nmore of it"), "a.png: CUDA error; try"),
+    ],
+)
+def test_an_error_of_the_network_is_a_failure_of_that_picture(
+    tmp_path, model, monkeypatch, capsys, error, message
+):
     pictures = [make_picture(tmp_path / name) for name in ("a.png", "b.png")]
     real = Upscaler.upscale_picture
 
     def fail_once(self, picture, progress=None):
         monkeypatch.setattr(Upscaler, "upscale_picture", real)
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(Upscaler, "upscale_picture", fail_once)
     assert upscale(*pictures, "-o", tmp_path / "out", "--model", model) == 1
     assert contents(tmp_path / "out") == ["b.png"]
-    assert "not enough memory" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_an_interrupted_run_tells_what_it_did(tmp_path, model, monkeypatch, capsys):
+    pictures = [tmp_path / "missing.png", *(make_picture(tmp_path / name) for name in ("a.png", "b.png"))]
+    real = Upscaler.upscale_picture
+
+    def interrupt_the_second(self, picture, progress=None):
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Upscaler, "upscale_picture", interrupt)
+        return real(self, picture, progress)
+
+    monkeypatch.setattr(Upscaler, "upscale_picture", interrupt_the_second)
+    assert main(["upscale", *map(str, pictures), "-o", str(tmp_path / "out"), "--model", str(model)]) == 130
+    printed = capsys.readouterr()
+    assert printed.out.startswith("1 written to ")
+    assert "missing.png: no such file" in printed.err
+    assert contents(tmp_path / "out") == ["a.png"]
 
 
 # The model.
@@ -304,7 +392,7 @@ def test_weights_of_another_architecture(tmp_path, weights, busy):
 def test_shipped_weights_are_the_default(tmp_path, weights, monkeypatch):
     shutil.copy(weights[2], tmp_path / "edsr_small_x2.safetensors")
     shutil.copy(weights[3], tmp_path / "edsr_small_x3.safetensors")
-    monkeypatch.setattr(checkpoint, "SHIPPED_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
     picture = make_picture(tmp_path / "a.png")
     for words, height in (([], 24), (["--scale", 3], 36), (["--model", "edsr_small_x3"], 36)):
         assert upscale(picture, "-o", tmp_path / "b.png", "--if-exists", "overwrite", *words) == 0

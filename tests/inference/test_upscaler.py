@@ -179,7 +179,7 @@ def test_other_errors_are_not_mistaken_for_memory():
         Upscaler(Hungry(20 * 20, RuntimeError("a bug")))(np.zeros((100, 100, 3), np.uint8))
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "nonsense", "meta"])
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense", "meta", "hpu", "mkldnn"])
 def test_a_device_that_is_not_there(busy, device):
     with pytest.raises(BackendError, match=f"device '{device}' cannot be used; use cpu or auto"):
         Upscaler(busy("edsr_tiny_x2"), device=device)

@@ -51,6 +51,13 @@ def test_each_piece_can_be_switched_off(switch: str) -> None:
     assert len(list(reduced.parameters())) <= len(list(whole.parameters()))
 
 
+def test_autocast() -> None:
+    unit, x = AdderUnit(4, 4), torch.randn(2, 4, 6, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = unit(torch.nn.functional.conv2d(x, torch.randn(4, 4, 1, 1)))
+    assert result.shape == x.shape and result.isfinite().all()
+
+
 def test_shortcut_that_does_not_fit() -> None:
     with pytest.raises(ValueError, match="multiple of in_channels 4, got 6"):
         AdderUnit(4, 6)

@@ -17,7 +17,9 @@ def test_power_follows_its_definition(power: PowerActivation) -> None:
     y = torch.linspace(-3, 3, 61, dtype=torch.double)
     alpha = power.alpha.item()
     expected = y.sign() * y.abs() ** alpha
-    slope = alpha * 3.01 ** max(alpha - 1, 0)  # what moving |y| by eps does, at most, beyond the constant itself
+    slope = alpha * 3.01 ** max(
+        alpha - 1, 0
+    )  # what moving |y| by eps does, at most, beyond the constant itself
     assert (power(y) - expected).abs().max() <= power.eps**alpha + power.eps ** min(alpha, 1) * slope
 
 

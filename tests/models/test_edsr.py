@@ -62,13 +62,19 @@ def test_twin_has_the_same_shape() -> None:
 @pytest.mark.parametrize(
     "switch",
     [
-        {"batch_norm": False}, {"shortcut": False}, {"power": False}, {"box_cox": False}, {"upsampler": "conv"},
+        {"batch_norm": False}, {"shortcut": False}, {"relu": False}, {"power": False}, {"box_cox": False},
+        {"upsampler": "conv"},
         {"residual_scaling": 1.0}, {"global_skip": "none"},
     ],
 )  # fmt: skip
 def test_each_piece_can_be_switched_off(switch: dict[str, object]) -> None:
     model = build("edsr_tiny_x2", **switch)
     assert model.config == build("edsr_tiny_x2").config | switch
+    assert str(model) != str(build("edsr_tiny_x2")) or switch.keys() & {
+        "shortcut",
+        "residual_scaling",
+        "global_skip",
+    }
     rebuilt = EDSR(**model.config)
     rebuilt.load_state_dict(model.state_dict())
     x = torch.rand(1, 3, 8, 8)

@@ -34,7 +34,7 @@ def random_case(seed: int) -> tuple[Tensor, Tensor, tuple[int, int], tuple[int, 
     """Inputs of random odd sizes: every block width, tail and border of the kernels comes up over some seeds."""
     rng = np.random.default_rng(seed)
     kernel = rng.integers(1, 6, 2)
-    padding = tuple(int(rng.integers(0, k + 1)) for k in kernel)
+    padding = tuple(int(rng.integers(0, k + 2)) for k in kernel)
     stride = tuple(int(s) for s in rng.integers(1, 4, 2))
     size = [int(rng.integers(max(1, k - 2 * p), 24)) for k, p in zip(kernel, padding, strict=True)]
     channels = [
@@ -105,6 +105,11 @@ def test_result_does_not_depend_on_threads(threads: int, backend: str) -> None:
         assert torch.equal(adder2d(x, weight, 1, 1, backend), expected)
     finally:
         torch.set_num_threads(before)
+
+
+def test_rounding_never_gives_a_positive_result(backend: str) -> None:
+    x = torch.randn(1, 64, 3, 3)
+    assert (adder2d(x.repeat(1, 1, 4, 4), x + 1e-7, 1, 0, backend) <= 0).all()
 
 
 def test_padding_takes_part(backend: str) -> None:
@@ -186,7 +191,7 @@ def test_without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         x, weight = torch.randn(1, 3, 5, 5), torch.randn(2, 3, 3, 3)
         assert torch.equal(adder2d(x, weight), adder2d(x, weight, backend="reference"))
-        with pytest.raises(BackendError, match=r"not compiled.*compiler"):
+        with pytest.raises(BackendError, match=r"no compiled kernels.*compiler"):
             adder2d(x, weight, backend="native")
     finally:
         cpu._library.cache_clear()
@@ -206,14 +211,14 @@ def test_opcheck(layout: str, requires_grad: bool, backend: str) -> None:
         torch.library.opcheck(operator, (grad, x, weight, [2, 1], [1, 0], backend))
 
 
-def test_compiles_as_one_graph() -> None:
+def test_compiles_as_one_graph(backend: str) -> None:
     weight = torch.randn(4, 3, 3, 3, requires_grad=True)
     compiled = torch.compile(
-        lambda x, w: adder2d(x.relu(), w, 1, 1).abs().sqrt().sum(), fullgraph=True, dynamic=True
+        lambda x, w: adder2d(x.relu(), w, 1, 1, backend).abs().sqrt().sum(), fullgraph=True, dynamic=True
     )
     for size in (8, 11, 13):
         x = torch.randn(2, 3, size, size + 1)
-        expected = adder2d(x.relu(), weight, 1, 1).abs().sqrt().sum()
+        expected = adder2d(x.relu(), weight, 1, 1, backend).abs().sqrt().sum()
         torch.testing.assert_close(compiled(x, weight), expected)
         (wanted,) = torch.autograd.grad(expected, weight)
         (got,) = torch.autograd.grad(compiled(x, weight), weight)
@@ -228,6 +233,7 @@ def test_compiles_as_one_graph() -> None:
         ((1, 2, 8, 8), (4, 3, 3, 3), 1, 0, "x has 2 channels.*takes 3"),
         ((1, 3, 2, 8), (4, 3, 3, 3), 1, 0, r"does not fit into \(2, 8\)"),
         ((1, 3, 8, 8), (0, 3, 3, 3), 1, 0, "weight must not be empty"),
+        ((1, 3, 0, 8), (4, 3, 3, 3), 1, 3, "x may be empty in N only"),
         ((1, 3, 8, 8), (4, 3, 3, 3), 0, 0, "stride must be an integer >= 1 .*got 0"),
         ((1, 3, 8, 8), (4, 3, 3, 3), 1, (1, -1), r"padding must be .*got \(1, -1\)"),
         ((1, 3, 8, 8), (4, 3, 3, 3), (1, 1, 1), 0, "stride must be"),

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from addersr import checkpoint
 from addersr.cli import main as addersr
 from addersr.data.module import SuperResolutionData
-from addersr.errors import AdderSRError, CheckpointError, DataError
+from addersr.errors import AdderSRError, CheckpointError, DataError, ImageError
 from addersr.evaluation.metrics import psnr
 from addersr.images.color import rgb_to_y
 from addersr.images.resize import imresize
-from addersr.training.command import main
+from addersr.models import presets
+from addersr.training.command import _stop_after_this_step, main
+from addersr.training.export import convert
 from addersr.training.system import RECORD, SuperResolution
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -70,7 +72,15 @@ def test_fit_leaves_checkpoints_a_configuration_and_tensorboards_files(command, 
 
 def test_training_lowers_the_loss_and_beats_bicubic_in_the_end(command, tmp_path, data):
     options = ("--model.warmup_steps", 5, "--data.batch_size", 8, "--trainer.val_check_interval", 150)
-    assert command("fit", "--trainer.max_steps", 150, *options) == 0
+    losses = []
+
+    def record(module, outputs, *_):
+        losses.append(outputs["loss"].item())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SuperResolution, "on_train_batch_end", record, raising=False)
+        assert command("fit", "--trainer.max_steps", 150, *options) == 0
+    assert np.mean(losses[-30:]) < 0.9 * np.mean(losses[:30])
     best = last(tmp_path, "best")["callbacks"]
     score = next(
         state["best_model_score"].item() for state in best.values() if state.get("monitor") == "val/psnr"
@@ -83,21 +93,30 @@ def test_training_lowers_the_loss_and_beats_bicubic_in_the_end(command, tmp_path
     assert score > np.mean(bicubic)
 
 
-@pytest.mark.parametrize("stop", [2, 3])
+ACCUMULATED = ("--model.adaptive_eta", "0.2", "--trainer.accumulate_grad_batches", "2")
+
+
 @pytest.mark.parametrize(
-    "options", [(), ("--model.adaptive_eta", "0.2", "--trainer.accumulate_grad_batches", "2")]
+    ("batches", "steps", "options"),
+    [
+        (2, 2, ()),
+        (3, 3, ()),
+        (4, 2, ACCUMULATED),
+        (5, 3, ACCUMULATED),  # within a step, which is completed first
+        (5, 3, (*ACCUMULATED, "--trainer.val_check_interval", "5")),  # and before a validation there
+    ],
 )
-def test_a_resumed_run_equals_an_uninterrupted_one(command, tmp_path, stop, options):
-    every = ("--last.every_n_train_steps", 1, *options)
+def test_a_resumed_run_equals_an_uninterrupted_one(command, tmp_path, batches, steps, options):
+    every = ("--last.every_n_train_steps", 100, *options)
     assert command("fit", "--trainer.max_steps", 6, *every) == 0
     whole = last(tmp_path)
     (tmp_path / "run").rename(tmp_path / "whole")
 
     # The schedule needs its whole length from the start, so the first part is stopped and not planned shorter.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SuperResolution, "on_train_batch_end", stop_at(stop), raising=False)
+        patch.setattr(SuperResolution, "on_train_batch_end", stop_after(batches), raising=False)
         assert command("fit", "--trainer.max_steps", 6, *every) == 143
-    assert last(tmp_path)["global_step"] == stop
+    assert last(tmp_path)["global_step"] == steps
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert command("fit", "--trainer.max_steps", 6, "--ckpt_path", path, *every) == 0
 
@@ -109,9 +128,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(command, tmp_path, stop, opti
         assert_equal(a, b)
 
 
-def stop_at(step):
-    def on_train_batch_end(module, *_):
-        if module.global_step == step:
+def stop_after(batches):
+    def on_train_batch_end(module, outputs, batch, batch_idx):
+        if batch_idx + 1 == batches:
             signal.raise_signal(signal.SIGTERM)
 
     return on_train_batch_end
@@ -138,18 +157,65 @@ def test_interrupting_the_process_saves_the_run(tmp_path, data):
         "1",
     ]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    lines = []
+    drain = threading.Thread(target=lambda: lines.extend(process.stderr))  # a full pipe would block the child
+    limit = threading.Timer(300, process.kill)
+    drain.start(), limit.start()
     try:
-        deadline = time.monotonic() + 300
-        while "train/loss" not in process.stdout.readline() and time.monotonic() < deadline:
+        for line in process.stdout:  # it ends when the child does
+            if "train/loss" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        for _ in process.stdout:
             pass
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
+        process.wait()
     finally:
+        limit.cancel()
         process.kill()
+        drain.join()
+    errors = "".join(lines)
     assert process.returncode == 143, errors
     assert "stopping after this step" in errors and "Traceback" not in errors
     content = last(tmp_path)
     assert content["global_step"] == content[RECORD]["steps"] > 0
+
+
+def test_interrupting_before_training_ends_the_process_with_its_temporary_files(command, tmp_path):
+    """As in a download or while pictures are decoded, when there is nothing to save."""
+
+    def prepare_data(_):
+        (tmp_path / "prepared").touch()
+        _stop_after_this_step()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SuperResolutionData, "prepare_data", prepare_data)
+        with pytest.raises(KeyboardInterrupt):
+            command("fit", "--trainer.max_steps", 2)
+    assert (tmp_path / "prepared").exists() and not (tmp_path / "run" / "checkpoints").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("limit", [None, 0.001])
+def test_the_gradients_norm_can_be_bounded(command, limit):
+    norms = []
+
+    def record(optimizer, *_):
+        gradients = [
+            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            SuperResolution,
+            "on_train_start",
+            lambda module: module.trainer.optimizers[0].register_step_post_hook(record),
+            raising=False,
+        )
+        words = () if limit is None else ("--trainer.gradient_clip_val", limit)
+        assert command("fit", "--trainer.max_steps", 3, *words) == 0
+    assert len(norms) >= 3
+    assert min(norms) > 0.01 if limit is None else max(norms) <= limit * 1.001
 
 
 def test_averaged_weights_lag_behind_and_are_those_of_best(command, tmp_path):
@@ -167,6 +233,9 @@ def test_averaging_can_be_switched_off(command, tmp_path):
     assert command("fit", "--trainer.max_steps", 3, "--ema.decay", 0) == 0
     content = last(tmp_path)
     assert_equal(content["state_dict"], content["current_model_state"])
+    assert convert(content)[1]["averaged"] is False
+    del content[RECORD]["recipe"]["ema_decay"]  # as in checkpoints of older versions
+    assert convert(content)[1]["averaged"] is True
 
 
 def test_the_average_is_the_exponential_one(command, tmp_path):
@@ -239,9 +308,76 @@ def test_validate_test_and_predict_take_a_checkpoint(command, tmp_path, data, ca
     assert "test/ssim" in capsys.readouterr().out
     words = ("--data.predict_dirs", f"[{data / 'lr'}]", "--writer.folder", tmp_path / "out")
     assert command("predict", "--ckpt_path", best, *words) == 0
-    with Image.open(tmp_path / "out" / "0000.png") as picture:
+    with Image.open(tmp_path / "out" / "lr" / "0000.png") as picture:
         assert picture.size == (96, 72)
+    with pytest.raises(ImageError, match=r"0000\.png is there already.*--writer\.folder"):
+        command("predict", "--ckpt_path", best, *words)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")} == before
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A network's first weights."""
+    path = tmp_path / "first.safetensors"
+    checkpoint.save(path, presets.build("edsr_tiny_x2"), {})
+    return path
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
+def test_no_untrained_network_is_scored(command, subcommand):
+    with pytest.raises(CheckpointError, match=r"trained network: give --ckpt_path.*--model\.init_weights"):
+        command(subcommand)
+
+
+def test_predictions_of_one_name_are_kept_apart_or_refused(command, tmp_path, data, weights):
+    picture = Image.open(data / "lr" / "0000.png")
+    for name in ("a/x.png", "b/x.png"):
+        (tmp_path / name).parent.mkdir()
+        picture.save(tmp_path / name)
+    words = ("--model.init_weights", weights, "--data.predict_dirs", f"[{tmp_path / 'a'}, {tmp_path / 'b'}]")
+    out = tmp_path / "out"
+    assert command("predict", *words, "--writer.folder", out) == 0
+    assert {str(p.relative_to(out)) for p in out.rglob("*.png")} == {"a/x.png", "b/x.png"}
+    picture.save(tmp_path / "b" / "x.webp")
+    with pytest.raises(ImageError, match=r"x\.png and .*x\.webp would both become .*rename"):
+        command("predict", *words, "--writer.folder", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_picture_too_small_to_be_scored_is_named(command, tmp_path, weights):
+    (tmp_path / "small").mkdir()
+    Image.new("RGB", (40, 14)).save(tmp_path / "small" / "flat.png")
+    words = ("--model.init_weights", weights, "--data.test_dirs", f"[{tmp_path / 'small'}]")
+    with pytest.raises(DataError, match=r"small/flat is too small to be scored: 36x10 .* 11x11"):
+        command("test", *words)
+
+
+def test_validating_decodes_the_held_out_pictures_alone(command, tmp_path, weights):
+    words = (
+        "--data.val_dirs",
+        "[]",
+        "--data.holdout",
+        "[train/0001*]",
+        "--data.cache_dir",
+        tmp_path / "cache",
+    )
+    assert command("validate", "--model.init_weights", weights, *words) == 0
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # HR and LR of one
+
+
+@pytest.mark.parametrize(
+    ("stage", "holdout", "folders"),
+    [
+        ("fit", [], ["T", "V"]),
+        ("validate", [], ["V"]),
+        ("validate", ["T/*"], ["T", "V"]),
+        ("test", [], ["S"]),
+        ("predict", [], []),
+    ],
+)
+def test_only_what_a_command_looks_into_is_fetched(stage, holdout, folders):
+    data = SuperResolutionData(["T"], ["V"], ["S"], ["P"], holdout)
+    assert data._needed(stage) == folders
 
 
 def test_held_out_pictures_are_validated_on_and_not_trained_on(command, tmp_path):
@@ -265,6 +401,12 @@ def test_a_convolutional_twin_and_another_scale_train(command, tmp_path):
         (["--data.val_dirs", "[]"], DataError, "nothing to validate on"),
         (["--data.train_dirs", "[]"], DataError, "--data.train_dirs"),
         (["--data.patch", "500"], DataError, "--data.patch"),
+        (["--data.patch", "0"], DataError, "--data.patch must be at least 1, got 0"),
+        (["--data.batch_size", "0"], DataError, "--data.batch_size must be at least 1, got 0"),
+        (["--data.scale", "3"], DataError, "--data.scale 3 is not the network's, 2"),
+        (["--model.learning_rate", "0"], AdderSRError, "--model.learning_rate must be above 0"),
+        (["--ema.decay", "1"], AdderSRError, "--ema.decay must be at least 0 and below 1, got 1"),
+        (["--ema.decay", "-0.1"], AdderSRError, "--ema.decay must be at least 0 and below 1"),
         (["--model.preset", "edsr_huge_x2"], CheckpointError, "edsr_huge_x2"),
         (["--model.overrides.wings", "2"], AdderSRError, "--model.overrides do not fit edsr_tiny_x2.*wings"),
         (["--model.init_weights", "none.safetensors"], CheckpointError, "none.safetensors"),

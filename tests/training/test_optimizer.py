@@ -62,8 +62,23 @@ def test_a_gradient_of_zero_moves_nothing():
 
 def test_accumulated_micro_batches_step_like_the_whole_batch(gradients):
     """The reason why the normalisation is in the step: in backward it would see each part alone."""
+
+    def step(*losses):
+        parameter = nn.Parameter(torch.zeros(SHAPE))
+        optimizer = AdderAdam([{"params": [parameter], "eta": 0.2}], lr=0.1)
+        for loss in losses:
+            loss(parameter).backward()
+        optimizer.step()
+        return parameter.detach()
+
+    def first(parameter):
+        return (gradients[0] * parameter).sum()
+
+    def second(parameter):
+        return (gradients[1] * parameter).sum()
+
     torch.testing.assert_close(
-        steps([gradients[0] + gradients[1]], eta=0.2), steps([sum(gradients[:2])], eta=0.2)
+        step(first, second), step(lambda parameter: first(parameter) + second(parameter))
     )
     apart = steps(gradients[:1], eta=0.2) + steps(gradients[1:2], eta=0.2)
     assert not torch.allclose(apart, steps([gradients[0] + gradients[1]], eta=0.2))
