@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from skimage import data
 
 from addersr import checkpoint
 from addersr.errors import CheckpointError
@@ -90,13 +91,12 @@ def test_names_that_are_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", checkpoint.shipped())
 def test_shipped_weights(name: str) -> None:
-    """Each is named after its preset, carries a full card, and beats bilinear enlarging on a detailed picture."""
+    """Each is named after its preset, carries a full card, and beats bicubic enlarging on a photograph."""
     loaded = checkpoint.load(name)
     model = loaded.model
     assert model.config["scale"] == build(name).config["scale"]
     assert {"data", "steps", "recipe", "scores", "licence"} <= set(loaded.metadata)
     assert loaded.path.stat().st_size < 25e6
-    data = pytest.importorskip("skimage.data")
     hr = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None, :, :240, :240].float() / 255
     resize = torch.nn.functional.interpolate
     lr = resize(hr, scale_factor=1 / model.scale, mode="bicubic", antialias=True).clamp(0, 1)

@@ -75,7 +75,7 @@ class BoxCoxHighPass(nn.Module):
         log = (x.clamp_min(0) + self.eps).log()
         power = log * self.lam
         near_zero = self.lam.abs() < 1e-3
-        series = log * (1 + power / 2 + power**2 / 6)
+        series = log * (1 + power / 2 + power**2 / 6 + power**3 / 24)
         # where() passes gradients of both branches on: keep the unused one finite.
         return torch.where(near_zero, series, torch.expm1(power) / torch.where(near_zero, 1.0, self.lam))
 

@@ -173,6 +173,8 @@ def test_interrupting_the_process_saves_the_run(tmp_path, data):
         limit.cancel()
         process.kill()
         drain.join()
+        process.stdout.close()
+        process.stderr.close()
     errors = "".join(lines)
     assert process.returncode == 143, errors
     assert "stopping after this step" in errors and "Traceback" not in errors
