@@ -122,6 +122,10 @@ def load(name_or_path: str | os.PathLike[str], *, scale: int | None = None) -> L
         raise CheckpointError(
             f"the weights in {path} belong to another architecture than its metadata says: {_one_line(error)}"
         ) from error
+    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise CheckpointError(
+            f"{path} holds values that are not finite, in {broken[0]}: its training diverged"
+        )
     if scale is not None and model.scale != scale:
         raise CheckpointError(
             f"{path.stem} enlarges x{model.scale}, not x{scale}; shipped weights: {_listed(shipped())}"
@@ -149,4 +153,5 @@ def _listed(names: Mapping[str, Path]) -> str:
 
 def _one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[1] if len(lines) > 1 else lines[0]
+    line = lines[1] if len(lines) > 1 else lines[0]
+    return line if len(line) <= 200 else line[:200] + " ..."

@@ -72,6 +72,8 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     refused("format 99.*newer")
     save_file(tiny.state_dict(), file, header(tiny.config | {"channels": 12}))
     refused("another architecture")
+    save_file({**tiny.state_dict(), "tail.bias": torch.full((3,), torch.nan)}, file, header(tiny.config))
+    refused("not finite, in tail.bias")
     save_file(build("edsr_tiny_x2", power=False).state_dict(), file, header(tiny.config))
     refused("another architecture.*power")
 

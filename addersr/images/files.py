@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
@@ -299,11 +300,18 @@ def _encode(file: BinaryIO, format: str, picture: Picture, quality: int) -> None
             info.add(b"iTXt", _XMP_KEYWORD + xmp)
         image.save(file, format, pnginfo=info, icc_profile=icc_profile, exif=exif or b"")
     elif format == "JPEG":
-        image.save(file, format, quality=quality, subsampling="4:4:4", **carried)
+        _save_whole(image, file, format, quality=quality, subsampling="4:4:4", **carried)
     elif format == "WEBP":
         image.save(file, format, quality=quality, lossless=quality == 100, exact=True, **carried)
     else:
-        image.save(file, format)
+        _save_whole(image, file, format)
+
+
+def _save_whole(image: Image.Image, file: BinaryIO, format: str, **options: Any) -> None:
+    """Encode into memory first: writing to a real file, Pillow's JPEG and BMP do not notice that the disk is full."""
+    encoded = BytesIO()
+    image.save(encoded, format, **options)
+    file.write(encoded.getbuffer())
 
 
 def _png_chunks(

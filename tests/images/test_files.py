@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from dataclasses import replace
@@ -587,3 +589,25 @@ def test_from_tensor_clips_and_rounds():
 
 def test_extensions():
     assert {".png", ".jpg", ".jpeg", ".webp"} <= files.EXTENSIONS
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp"])
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, suffix):
+    """In a process of its own, whose files may not grow beyond 4 KiB."""
+    code = f"""
+import resource, signal
+import numpy as np
+from pathlib import Path
+from addersr.errors import ImageError
+from addersr.images.files import Picture, write
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+try:
+    write(Path("result{suffix}"), Picture(noise, None, None, None, None))
+except ImageError:
+    print("refused")
+"""
+    answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert answer.stdout == "refused\n", answer.stderr
+    assert list(tmp_path.iterdir()) == []
