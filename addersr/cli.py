@@ -9,6 +9,9 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+from typing_extensions import override
 
 from addersr import __version__
 from addersr.errors import AdderSRError
@@ -16,7 +19,7 @@ from addersr.errors import AdderSRError
 COMMANDS = {
     "upscale": ("addersr.inference.batch", "enlarge pictures"),
     "bench": ("addersr.evaluation.benchmark", "score a model by PSNR and SSIM on benchmark sets"),
-    "export": ("addersr.training.export", "turn a training checkpoint into weights (safetensors)"),
+    "export": ("addersr.training.export", "write a model as weights (safetensors) or as an ONNX model"),
     "info": ("addersr.info", "show versions, backends and shipped weights"),
 }
 """Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help)."""
@@ -45,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(words[0] if words else None).parse_args(words)
         return int(args.run(args))
     except AdderSRError as error:
-        return _complain(error)
+        _complain(error)
+        return 1
     except KeyboardInterrupt:
         print("addersr: interrupted", file=sys.stderr)
         return 130
@@ -53,18 +57,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _complain(error)
+        _complain(error)
+        return 1
 
 
-def _complain(error: Exception) -> int:
+def _complain(error: object) -> None:
     """Print one line, whatever line breaks a file's name brings."""
     print("addersr: error:", " ".join(str(error).splitlines()), file=sys.stderr)
-    return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong command line in one line too, where argparse would list all options before it."""
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        _complain(f"{message} (see `{self.prog} --help`)")
+        self.exit(2)
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser of all commands; only the chosen one's module is imported, which keeps the others' start quick."""
-    parser = argparse.ArgumentParser(prog="addersr", description="Super-resolution without multiplications.")
+    parser = _Parser(prog="addersr", description="Super-resolution without multiplications.")
     parser.add_argument("--version", action="version", version=f"addersr {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (module_name, summary) in COMMANDS.items():

@@ -27,11 +27,22 @@ def test_each_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["enlarge"], ["upscale"], ["upscale", "--scale", "two", "x", "-o", "y"]]
+    ("words", "message"),
+    [
+        ([], "COMMAND (see `addersr --help`)"),
+        (["enlarge"], "choose from 'upscale'"),
+        (["upscale"], "INPUT, -o/--output (see `addersr upscale --help`)"),
+        (
+            ["upscale", "x", "-o", "y", "--tile", "fo\no"],
+            "must be auto or a whole number from 1, got 'fo\\no'",
+        ),
+        (["upscale", "x", "-o", "y", "--some\nthing"], "unrecognized arguments: --some thing"),
+    ],
 )
-def test_wrong_command_line(words: list[str]) -> None:
+def test_a_wrong_command_line_is_told_in_one_line(words: list[str], message: str) -> None:
     result = run(*words)
-    assert result.returncode == 2 and "error:" in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 2 and message in result.stderr
+    assert result.stderr.startswith("addersr: error: ") and result.stderr.count("\n") == 1
 
 
 def test_errors_are_one_line(tmp_path: object) -> None:

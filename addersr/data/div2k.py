@@ -5,7 +5,8 @@
 
 Agustsson and Timofte, "NTIRE 2017 Challenge on Single Image Super-Resolution" (CVPRW 2017).
 An archive is fetched into ``NAME.zip.part`` (a broken download goes on where it stopped), checked by size and
-SHA-256, unpacked beside its place and renamed into it, so that a folder that is there is whole.
+SHA-256, unpacked in ``.unpacking-NAME`` beside its place and renamed into it, so that a folder that is there is
+whole. A process that is killed leaves these two behind, until the next one has gone on with them and removes them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import hashlib
 import shutil
 import ssl
 import stat
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -142,15 +142,18 @@ def fetch(
     """
     archive = archives[name]
     folder = root / archive.folder
-    if folder.is_dir():
-        return folder
-    part = root / f"{name}.zip.part"
+    part, unpacking = root / f"{name}.zip.part", root / f".unpacking-{name}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        _download(f"{url}/{name}.zip", part, archive.size, attempts)
-        _verify(part, archive)
-        _unpack(part, root, archive.folder)
-        part.unlink()
+        if not folder.is_dir():
+            root.mkdir(parents=True, exist_ok=True)
+            _download(f"{url}/{name}.zip", part, archive.size, attempts)
+            _verify(part, archive)
+            _unpack(part, unpacking, root, archive.folder)
+        # They may be there from a killed run; asked first, because a read-only disk refuses to remove nothing too.
+        if part.exists():
+            part.unlink()
+        if unpacking.exists():
+            shutil.rmtree(unpacking)
     except OSError as error:
         raise DataError(f"{name}.zip cannot be stored in {root}: {error}") from error
     return folder
@@ -227,23 +230,27 @@ def _verify(part: Path, archive: Archive) -> None:
         )
 
 
-def _unpack(part: Path, root: Path, folder: str) -> None:
-    """Unpacks into a temporary folder and renames ``folder`` into its place."""
+def _unpack(part: Path, unpacking: Path, root: Path, folder: str) -> None:
+    """Unpacks into a temporary folder, emptied of what a killed run left, and renames ``folder`` into its place."""
     target = root / folder
-    with tempfile.TemporaryDirectory(dir=root, prefix=".unpacking-") as temporary:
+    shutil.rmtree(unpacking, ignore_errors=True)
+    try:
+        unpacking.mkdir()
         try:
             with zipfile.ZipFile(part) as archive:
                 for member in tqdm(archive.infolist(), desc=f"unpacking {part.stem}", unit="file"):
                     _check_member(member, part)
-                    archive.extract(member, temporary)
+                    archive.extract(member, unpacking)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise DataError(f"{part.stem} cannot be unpacked: {error}") from error
-        unpacked = Path(temporary, folder)
+        unpacked = unpacking / folder
         if not unpacked.is_dir():
             raise DataError(f"{part.stem} holds no folder {folder}")
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             shutil.move(unpacked, target)
+    finally:
+        shutil.rmtree(unpacking, ignore_errors=True)
 
 
 def _check_member(member: zipfile.ZipInfo, part: Path) -> None:

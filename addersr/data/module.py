@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -58,11 +59,11 @@ class SuperResolutionData(pl.LightningDataModule):
 
     def __init__(
         self,
-        train_dirs: list[str] = ["data/DIV2K/DIV2K_train_HR"],  # noqa: B006 (shown by --help, never changed)
-        val_dirs: list[str] = ["data/DIV2K/DIV2K_valid_HR"],  # noqa: B006
-        test_dirs: list[str] = [],  # noqa: B006
-        predict_dirs: list[str] = [],  # noqa: B006
-        holdout: list[str] = [],  # noqa: B006
+        train_dirs: Sequence[str] = ("data/DIV2K/DIV2K_train_HR",),
+        val_dirs: Sequence[str] = ("data/DIV2K/DIV2K_valid_HR",),
+        test_dirs: Sequence[str] = (),
+        predict_dirs: Sequence[str] = (),
+        holdout: Sequence[str] = (),
         val_pictures: int | None = None,
         patch: int = 32,
         batch_size: int = 16,
@@ -119,7 +120,7 @@ class SuperResolutionData(pl.LightningDataModule):
     def _needed(self, stage: str) -> list[str]:
         """The folders of HR pictures that a command looks into."""
         if stage == "test":
-            return self.test_dirs
+            return list(self.test_dirs)
         if stage == "predict":
             return []
         return [*(self.train_dirs if stage == "fit" or self.holdout else []), *self.val_dirs]

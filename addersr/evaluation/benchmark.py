@@ -20,6 +20,7 @@ from addersr.errors import AdderSRError
 from addersr.evaluation.protocol import DEFAULT, PROTOCOLS, Protocol
 from addersr.evaluation.sets import PictureFiles, find_pictures, load_pair
 from addersr.inference import options
+from addersr.progress import bar_columns
 
 Upscale = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """(H, W, 3) -> (sH, sW, 3), both uint8, or both float64 in 0..255 under a protocol that does not quantise."""
@@ -89,7 +90,8 @@ def score_set(model: Model, pictures: list[PictureFiles], protocol: Protocol, *,
     scores = []
     seconds = 0.0
     digest = hashlib.sha256()
-    for picture in tqdm(pictures, desc=name, unit="picture", leave=False, disable=None):
+    bar = tqdm(pictures, desc=name, unit="picture", leave=False, disable=None, ncols=bar_columns())
+    for picture in bar:
         pair = load_pair(picture, protocol, model.scale)
         started = time.perf_counter()
         bicubic_y = protocol.bicubic(pair)
@@ -152,16 +154,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what is rounded: float-y as EDSR and BasicSR, uint8-y, srcnn as the published bicubic rows "
         "(default: %(default)s)",
     )
-    parser.add_argument(
-        "--device", default="auto", metavar="D", help="cpu, cuda, cuda:N or auto (default: auto)"
-    )
-    parser.add_argument(
-        "--tile",
-        type=options.tile,
-        default="auto",
-        metavar="N|auto",
-        help="side of a tile in LR pixels (default: auto)",
-    )
+    options.add_execution(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the protocol and all scores to FILE")
 
 

@@ -7,12 +7,12 @@ is read, upscaled and written before the next is read, so memory does not grow w
 import argparse
 import os
 import sys
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NoReturn
 
 from tqdm import tqdm
 
@@ -20,21 +20,13 @@ from addersr import checkpoint
 from addersr.errors import AdderSRError, ImageError
 from addersr.images import files
 from addersr.inference import options
+from addersr.inference.plan import Job, check_output, plan
 from addersr.inference.upscaler import Upscaler
+from addersr.progress import bar_columns
 
-__all__ = ["Job", "Report", "add_arguments", "plan", "run", "upscale_files"]
+__all__ = ["Report", "add_arguments", "run", "upscale_files"]
 
 DEFAULT_SCALE = 2
-
-_Identity: TypeAlias = tuple[int, int] | str
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture: where it is and where its result goes."""
-
-    source: Path
-    target: Path
 
 
 @dataclass
@@ -46,130 +38,6 @@ class Report:
     """Results that were there before."""
     failed: list[str] = field(default_factory=list)
     """One line for each picture or folder that failed."""
-
-
-def plan(
-    inputs: Sequence[Path], out: Path, *, suffix: str = "", format: str | None = None, recursive: bool = True
-) -> tuple[list[Job], list[str]]:
-    """Decide where each result goes, before anything is read or written.
-
-    A file goes to ``out``/name; a folder's pictures keep their places below it (``out``/relative path),
-    hidden files left out, and so is what an earlier run with this suffix put there. One single file may also be
-    given the result's own name: ``out`` with a picture's ending.
-
-    Args:
-        suffix: put between a name and its ending: "_x2" makes photo.jpg photo_x2.jpg.
-        format: the ending of all results, "png"; None keeps each file's own (.png where it is no picture's).
-        recursive: look into folders within folders.
-
-    Returns:
-        The jobs, and one line for each input that cannot be done: an empty folder, one that cannot be read,
-        two inputs for one result (neither is done: which should win?), a result in the place of an input.
-        Names that differ in upper and lower case or in Unicode's normal form alone count as one, because some
-        file systems take them for one.
-
-    Raises:
-        ImageError: ``out`` cannot take the results.
-    """
-    if _names_one_picture(inputs, out):
-        if suffix or format:
-            raise ImageError(
-                f"-o {out} names the result already; leave out --suffix and --format, or name a folder"
-            )
-        jobs = [Job(inputs[0], out)]
-        failed: list[str] = []
-    else:
-        if os.path.exists(out) and not os.path.isdir(out):
-            raise ImageError(f"-o {out} is a file; name a folder for the results")
-        if out.suffix.lower() in files.EXTENSIONS and not os.path.isdir(out):
-            raise ImageError(f"-o {out} names one picture, but the input may be several; name a folder")
-        jobs, failed = _place(inputs, out, suffix, format, recursive)
-    return _without_conflicts(jobs, failed)
-
-
-def _names_one_picture(inputs: Sequence[Path], out: Path) -> bool:
-    is_name = out.suffix.lower() in files.EXTENSIONS and not os.path.isdir(out)
-    return is_name and len(inputs) == 1 and not os.path.isdir(inputs[0])
-
-
-def _place(
-    inputs: Sequence[Path], out: Path, suffix: str, format: str | None, recursive: bool
-) -> tuple[list[Job], list[str]]:
-    jobs: dict[tuple[_Identity, Path], Job] = {}  # so that a file that is named twice is done once
-    named = set()
-    failed: list[str] = []
-    for given in inputs:
-        is_folder = os.path.isdir(given)
-        unreadable: list[str] = []
-        found = sorted(_pictures_in(given, out, recursive, unreadable)) if is_folder else [given]
-        failed += unreadable
-        if not found and not unreadable:
-            known = " ".join(sorted(files.EXTENSIONS))
-            failed.append(f"{given}: no pictures in this folder (looked for {known})")
-        for source in found:
-            relative = source.relative_to(given) if is_folder else Path(source.name)
-            ending = f".{format}" if format else source.suffix
-            if ending.lower() not in files.EXTENSIONS:
-                ending = ".png"
-            target = out / relative.with_name(f"{source.stem}{suffix}{ending}")
-            identity = _identity(source)
-            jobs.setdefault((identity, target), Job(source, target))
-            if not is_folder:
-                named.add(identity)
-    # With a suffix, results may lie beside their pictures, and the next run's search finds them there.
-    results = {_identity(job.target) for job in jobs.values()} - named if suffix else set()
-    return [job for (source, _), job in jobs.items() if source not in results], failed
-
-
-def _pictures_in(folder: Path, out: Path, recursive: bool, unreadable: list[str]) -> Iterator[Path]:
-    def note(error: OSError) -> None:
-        unreadable.append(f"{error.filename}: this folder cannot be read: {error.strerror}")
-
-    results = _identity(out)
-    for place, folders, names in os.walk(folder, onerror=note):
-        here = Path(place)
-        # Results of an earlier run that lie within the input are not its input.
-        folders[:] = [n for n in folders if recursive and n[0] != "." and _identity(here / n) != results]
-        yield from (here / n for n in names if n[0] != "." and Path(n).suffix.lower() in files.EXTENSIONS)
-
-
-def _without_conflicts(jobs: list[Job], failed: list[str]) -> tuple[list[Job], list[str]]:
-    sources = {_identity(job.source) for job in jobs}
-    by_target: dict[str, list[Job]] = {}
-    for job in jobs:
-        by_target.setdefault(_folded(job.target), []).append(job)
-
-    kept = []
-    for claims in by_target.values():
-        for job in claims:
-            if _identity(job.target) in sources:
-                failed.append(
-                    f"{job.source}: its result would overwrite the input {job.target};"
-                    " choose another -o, or --suffix _x2"
-                )
-            elif len(claims) > 1:
-                others = ", ".join(str(other.source) for other in claims if other is not job)
-                failed.append(
-                    f"{job.source}: its result {job.target} would also be that of {others};"
-                    " rename one, or choose another -o for it"
-                )
-            else:
-                kept.append(job)
-    return kept, failed
-
-
-def _identity(path: Path) -> _Identity:
-    """Equal for two names of one file or folder, and where there is none for two names of one place."""
-    try:
-        status = path.stat()
-    except OSError:
-        return _folded(path)
-    return status.st_dev, status.st_ino
-
-
-def _folded(path: Path) -> str:
-    real = os.path.realpath(path)  # Path.resolve raises on a loop of links
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", real).casefold())
 
 
 def upscale_files(
@@ -190,7 +58,9 @@ def upscale_files(
         quality: of JPEG and WebP, see `addersr.images.files.write`.
         strip: leave out EXIF and XMP; the colour profile is always kept, the colours depend on it.
     """
-    for job in tqdm(jobs, unit="picture", disable=None):
+    # Drawn at each picture: after a quick one, a long one may keep the next from being shown for minutes.
+    bar = tqdm(jobs, unit="picture", disable=None, ncols=bar_columns(), mininterval=0, miniters=1)
+    for job in bar:
         if os.path.lexists(job.target) and if_exists == "skip":
             report.skipped.append(job.target)
             continue
@@ -229,15 +99,37 @@ def _upscale_file(upscaler: Upscaler, job: Job, quality: int, strip: bool) -> No
     # Before the long part: what would fail after it.
     files.check_writable(job.target, picture, scale=upscaler.scale)
 
-    with tqdm(unit="tile", desc=job.source.name, leave=False, disable=None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.n = done
-            bar.refresh()
-
-        result = upscaler.upscale_picture(picture, progress)
+    with closing(_TileBar(job.source.name)) as bar:
+        result = upscaler.upscale_picture(picture, bar.update)
     files.write(job.target, result, quality=quality)
+
+
+class _TileBar:
+    """A bar over the tiles of one picture, drawn if it has several."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar: tqdm[NoReturn] | None = None
+
+    def update(self, done: int, total: int) -> None:  # an `addersr.inference.upscaler.Progress`
+        if self._bar is not None:
+            self._bar.total = total  # it grows when memory runs out and the tiles become smaller
+            self._bar.n = done
+            self._bar.refresh()
+        elif total > 1:
+            self._bar = tqdm(
+                initial=done,
+                total=total,
+                unit="tile",
+                desc=self._name,
+                leave=False,
+                disable=None,
+                ncols=bar_columns(),
+            )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -249,10 +141,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
         required=True,
         metavar="OUT",
-        help="folder for the results, made if it is not there; for one picture also a file name",
+        help="folder for the results, made if it is not there; for one picture also a file name"
+        " (a folder with a dot in its name: OUT/)",
     )
     parser.add_argument(
         "--scale",
@@ -261,16 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many times larger (the model's; 2 if none is named)",
     )
     parser.add_argument("--model", metavar="NAME|FILE", help="name of shipped weights or a .safetensors file")
-    parser.add_argument(
-        "--tile",
-        type=options.tile,
-        default="auto",
-        metavar="N|auto",
-        help="side of a tile in input pixels (default: auto)",
-    )
-    parser.add_argument(
-        "--device", default="auto", metavar="D", help="cpu, cuda, cuda:N or auto (default: auto)"
-    )
+    options.add_execution(parser)
     parser.add_argument(
         "--suffix", type=_suffix, default="", help="put behind the names of the results: --suffix _x2"
     )
@@ -313,6 +196,8 @@ def run(args: argparse.Namespace) -> int:
     jobs, failed = plan(
         args.inputs, args.output, suffix=suffix, format=format, recursive=not args.no_recursive
     )
+    if not all(args.if_exists == "skip" and os.path.lexists(job.target) for job in jobs):
+        check_output(jobs, args.output)
     name = args.model or checkpoint.default_name(args.scale or DEFAULT_SCALE)
     loaded = checkpoint.load(name, scale=args.scale)
     upscaler = Upscaler(loaded.model, device=args.device, tile=args.tile)

@@ -1,9 +1,9 @@
-"""Kinds of command-line options that several commands share."""
+"""Command-line options that several commands share, and the kinds of their values."""
 
 import argparse
 from typing import Literal
 
-__all__ = ["tile", "whole_number"]
+__all__ = ["add_execution", "tile", "whole_number"]
 
 
 def whole_number(text: str, least: int = 1, most: int | None = None) -> int:
@@ -16,4 +16,23 @@ def whole_number(text: str, least: int = 1, most: int | None = None) -> int:
 
 def tile(text: str) -> int | Literal["auto"]:
     """The side of a tile, for argparse's ``type``."""
-    return "auto" if text == "auto" else whole_number(text)
+    if text == "auto":
+        return "auto"
+    try:
+        return whole_number(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"must be auto or a whole number from 1, got {text!r}") from None
+
+
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how a network is run: ``--tile``, ``--device``."""
+    parser.add_argument(
+        "--tile",
+        type=tile,
+        default="auto",
+        metavar="N|auto",
+        help="side of a tile in input pixels (default: auto)",
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="cpu, cuda, cuda:N or auto (default: auto)"
+    )

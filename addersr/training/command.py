@@ -9,6 +9,7 @@ A run has one folder (``--run_dir``): ``config.yaml``, ``checkpoints/last.ckpt``
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import pickle
 import signal
@@ -16,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import lightning.pytorch as pl
 import torch
@@ -52,6 +53,19 @@ class SaveConfig(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
 
+class Parser(LightningArgumentParser):
+    """Tells a wrong command line in one line, where jsonargparse would list hundreds of options before it."""
+
+    @override
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:
+            super().error(message, ex)
+        subparser = getattr(ex, "subcommand_parser", None) or self
+        command = subparser.prog.replace(" [options]", "")
+        print("addersr: error:", *message.split(), f"(see `{command} --help`)", file=sys.stderr)
+        self.exit(2)
+
+
 class Trainer(pl.Trainer):
     """Lightning's trainer, which when told to stop first completes the optimiser step at hand.
 
@@ -74,6 +88,7 @@ class CommandLine(LightningCLI):
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},  # a resumed run writes it again
             trainer_class=Trainer,
+            parser_class=Parser,
             seed_everything_default=0,
             trainer_defaults={
                 # the data are an endless stream: steps count, epochs do not
@@ -191,6 +206,11 @@ def keep_memory() -> None:
     mallopt(top_pad, 64 << 20)
 
 
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    """False for Lightning's tip at each start to install its makers' logger, which sends the run to a service."""
+    return "litlogger" not in record.getMessage()
+
+
 def _stop_after_this_step(*_: object) -> None:
     """The first Ctrl-C ends training as SIGTERM does, with a checkpoint; the second ends it at once.
 
@@ -219,6 +239,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # It is not empty when a run is resumed; a new run is refused a folder that holds another.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # Lightning 2.6 asks for a class in the way that torch has replaced since; nothing a user can act on.
+    warnings.filterwarnings(
+        "ignore",
+        message=r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+        category=FutureWarning,
+        module=r"lightning\.pytorch\.utilities\._pytree",
+    )
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     previous = signal.getsignal(signal.SIGINT)
     if args[:1] == ["fit"]:
         signal.signal(signal.SIGINT, _stop_after_this_step)

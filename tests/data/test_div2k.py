@@ -1,6 +1,9 @@
 import hashlib
 import io
+import signal
 import ssl
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -255,6 +258,45 @@ def test_an_interrupt_leaves_the_download_and_nothing_else(server, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         fetched(server, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.zip.part"]
+
+
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [
+        ("div2k._receive", []),
+        ("div2k._verify", [f"{NAME}.zip.part"]),
+        ("zipfile.ZipFile.extract", [f".unpacking-{NAME}", f"{NAME}.zip.part"]),
+        ("pathlib.Path.unlink", ["DIV2K_train_LR_bicubic", f"{NAME}.zip.part"]),
+    ],
+)
+def test_what_a_killed_process_leaves_is_gone_on_with_and_removed(server, tmp_path, step, left):
+    code = f"""
+import os, pathlib, signal, zipfile
+from addersr.data import div2k
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+{step} = die
+archive = div2k.Archive({len(server.content)}, "{hashlib.sha256(server.content).hexdigest()}", "{FOLDER}")
+div2k.fetch("{NAME}", pathlib.Path("."), {{"{NAME}": archive}}, "{server.url}")
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGTERM, killed.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(left)
+    fetched(server, tmp_path)
+    assert_whole(tmp_path)
+    assert not list(tmp_path.glob(".unpacking*"))
+
+
+def test_what_is_left_beside_a_whole_folder_is_removed(server, tmp_path):
+    fetched(server, tmp_path)
+    (tmp_path / f"{NAME}.zip.part").write_bytes(server.content)
+    (tmp_path / f".unpacking-{NAME}").mkdir()
+    fetched(server, tmp_path)
+    assert_whole(tmp_path)
+    assert not list(tmp_path.glob(".unpacking*"))
+    assert len(server.asked) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_a_data_error(server, tmp_path):

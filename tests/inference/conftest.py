@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from addersr import checkpoint
+from addersr.images import files
+from addersr.images.files import Picture
 from addersr.models import EDSR, build
 
 
@@ -27,6 +30,19 @@ def make_busy(name: str, **overrides: object) -> EDSR:
 @pytest.fixture(scope="session")
 def busy():
     return make_busy
+
+
+@pytest.fixture
+def make_picture():
+    """make_picture(path) writes noise that depends on the file's name, and its folder, and gives the path back."""
+
+    def make(path, size=(12, 10)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seed = sum(path.name.encode())
+        files.write(path, Picture(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)))
+        return path
+
+    return make
 
 
 @pytest.fixture(scope="session")

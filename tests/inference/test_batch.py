@@ -1,6 +1,11 @@
 import argparse
+import contextlib
+import fcntl
 import os
+import re
 import shutil
+import struct
+import termios
 
 import numpy as np
 import pytest
@@ -8,19 +13,10 @@ from PIL import Image
 
 from addersr import checkpoint
 from addersr.cli import main
-from addersr.errors import AdderSRError, CheckpointError, ImageError
+from addersr.errors import AdderSRError, CheckpointError
 from addersr.images import files
-from addersr.images.files import Picture
 from addersr.inference import batch
-from addersr.inference.batch import plan
 from addersr.inference.upscaler import Upscaler
-
-
-def make_picture(path, size=(12, 10)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seed = sum(path.name.encode())
-    files.write(path, Picture(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)))
-    return path
 
 
 def upscale(*words):
@@ -40,113 +36,10 @@ def model(weights):
     return weights[2]
 
 
-# Where results go.
-
-
-def test_files_go_into_the_folder(tmp_path):
-    a, b = make_picture(tmp_path / "in/a.jpg"), make_picture(tmp_path / "in/b.png")
-    jobs, failed = plan([a, b], tmp_path / "out")
-    assert [job.target for job in jobs] == [tmp_path / "out/a.jpg", tmp_path / "out/b.png"]
-    assert failed == []
-
-
-def test_folders_are_mirrored(tmp_path):
-    for name in ("z.png", "deep/a.jpg", "deep/er/b.WEBP", ".hidden.png", ".git/c.png"):
-        make_picture(tmp_path / "in" / name)
-    (tmp_path / "in/notes.md").write_text("not a picture")
-    jobs, _ = plan([tmp_path / "in"], tmp_path / "out")
-    assert [str(job.target.relative_to(tmp_path / "out")) for job in jobs] == [
-        "deep/a.jpg",
-        "deep/er/b.WEBP",
-        "z.png",
-    ]
-    jobs, _ = plan([tmp_path / "in"], tmp_path / "out", recursive=False)
-    assert [job.target.name for job in jobs] == ["z.png"]
-
-
-def test_suffix_and_format(tmp_path):
-    make_picture(tmp_path / "in/a.b.jpg")
-    jobs, _ = plan([tmp_path / "in"], tmp_path / "out", suffix="_x2", format="webp")
-    assert [job.target.name for job in jobs] == ["a.b_x2.webp"]
-
-
-def test_one_picture_may_be_given_its_name(tmp_path):
-    picture = make_picture(tmp_path / "a.jpg")
-    assert plan([picture], tmp_path / "b.png")[0][0].target == tmp_path / "b.png"
-    (tmp_path / "folder.png").mkdir()
-    assert plan([picture], tmp_path / "folder.png")[0][0].target == tmp_path / "folder.png/a.jpg"
-
-
-def test_a_file_of_unknown_suffix_becomes_png(tmp_path):
-    assert plan([tmp_path / "a.jpe"], tmp_path / "out")[0][0].target == tmp_path / "out/a.png"
-
-
-def test_a_file_named_twice_is_done_once(tmp_path):
-    picture = make_picture(tmp_path / "in/a.png")
-    jobs, failed = plan([picture, tmp_path / "in" / ".." / "in" / "a.png", tmp_path / "in"], tmp_path / "out")
-    assert len(jobs) == 1
-    assert failed == []
-
-
-def test_results_within_the_input_are_not_input(tmp_path):
-    make_picture(tmp_path / "a.png")
-    make_picture(tmp_path / "out/a.png")
-    jobs, _ = plan([tmp_path], tmp_path / "out")
-    assert [job.source for job in jobs] == [tmp_path / "a.png"]
-
-
-def test_two_inputs_for_one_result_are_both_refused_and_the_others_done(tmp_path):
-    for name in ("one/a.png", "two/a.png", "one/b.png"):
-        make_picture(tmp_path / name)
-    jobs, failed = plan([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
-    assert [job.source.name for job in jobs] == ["b.png"]
-    assert [line.split(":")[0] for line in failed] == [
-        str(tmp_path / "one/a.png"),
-        str(tmp_path / "two/a.png"),
-    ]
-    assert f"would also be that of {tmp_path / 'two/a.png'}" in failed[0]
-
-
-@pytest.mark.parametrize("alias", [False, True])
-def test_an_input_is_never_overwritten(tmp_path, alias):
-    make_picture(tmp_path / "in/a.png")
-    (tmp_path / "alias").symlink_to(tmp_path / "in")
-    jobs, failed = plan([tmp_path / "in"], tmp_path / ("alias" if alias else "in"))
-    assert jobs == []
-    assert "would overwrite the input" in failed[0]
-    assert plan([tmp_path / "in"], tmp_path / "in", suffix="_x2")[1] == []
-
-
-def test_an_empty_folder_is_a_failure(tmp_path):
-    (tmp_path / "in").mkdir()
-    jobs, failed = plan([tmp_path / "in"], tmp_path / "out")
-    assert jobs == []
-    assert "no pictures in this folder" in failed[0]
-
-
-@pytest.mark.parametrize(
-    ("out", "options", "message"),
-    [
-        ("file", {}, "is a file; name a folder"),
-        ("out.png", {}, "names one picture, but the input may be several"),
-    ],
-)
-def test_out_that_cannot_take_the_results(tmp_path, out, options, message):
-    (tmp_path / "file").write_text("here first")
-    pictures = [make_picture(tmp_path / name) for name in ("a.png", "b.png")]
-    with pytest.raises(ImageError, match=message):
-        plan(pictures, tmp_path / out, **options)
-
-
-def test_a_named_result_takes_no_suffix(tmp_path):
-    with pytest.raises(ImageError, match="leave out --suffix and --format"):
-        plan([make_picture(tmp_path / "a.png")], tmp_path / "b.png", suffix="_x2")
-
-
 # Runs.
 
 
-def test_results_are_the_upscaler_s(tmp_path, model, capsys):
+def test_results_are_the_upscaler_s(tmp_path, model, capsys, make_picture):
     for name in ("a.png", "deep/b.png"):
         make_picture(tmp_path / "in" / name)
     assert upscale(tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--device", "cpu") == 0
@@ -160,7 +53,7 @@ def test_results_are_the_upscaler_s(tmp_path, model, capsys):
     assert printed.err == ""
 
 
-def test_tiles_give_the_same_files(tmp_path, model):
+def test_tiles_give_the_same_files(tmp_path, model, make_picture):
     picture = make_picture(tmp_path / "a.png", (50, 60))
     assert upscale(picture, "-o", tmp_path / "whole.png", "--model", model) == 0
     assert upscale(picture, "-o", tmp_path / "tiled.png", "--model", model, "--tile", 16) == 0
@@ -168,7 +61,7 @@ def test_tiles_give_the_same_files(tmp_path, model):
     assert np.abs(whole.astype(int) - tiled).max() <= 1
 
 
-def test_one_bad_file_does_not_stop_the_rest(tmp_path, model, capsys):
+def test_one_bad_file_does_not_stop_the_rest(tmp_path, model, capsys, make_picture):
     folder = tmp_path / "in"
     make_picture(folder / "a.png")
     make_picture(folder / "z.jpg", (64, 64))
@@ -194,22 +87,40 @@ def test_one_bad_file_does_not_stop_the_rest(tmp_path, model, capsys):
     assert printed.out.endswith(", 4 failed\n")
 
 
-def test_out_below_a_file_fails_in_one_line(tmp_path, model, capsys):
+def test_an_output_that_cannot_be_written_is_told_once_before_the_work(
+    tmp_path, monkeypatch, capsys, make_picture
+):
+    monkeypatch.setattr(checkpoint, "load", lambda *_, **__: pytest.fail("the work began"))
     (tmp_path / "file").write_text("here first")
-    picture = make_picture(tmp_path / "a.png")
-    assert upscale(picture, "-o", tmp_path / "file/out", "--model", model) == 1
+    pictures = [str(make_picture(tmp_path / name)) for name in ("a.png", "b.png")]
+    assert main(["upscale", *pictures, "-o", str(tmp_path / "file/out"), "--model", "any"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert (tmp_path / "file").read_text() == "here first"
 
 
-def test_a_name_that_the_system_refuses_fails_in_one_line(tmp_path, model, capsys):
+def test_where_all_is_done_nothing_needs_to_be_written(tmp_path, model, monkeypatch, make_picture):
+    command = [
+        make_picture(tmp_path / "a.png"),
+        "-o",
+        tmp_path / "out",
+        "--model",
+        model,
+        "--if-exists",
+        "skip",
+    ]
+    assert upscale(*command) == 0
+    monkeypatch.setattr(batch, "check_output", lambda *_: pytest.fail("tried to write"))
+    assert upscale(*command) == 0
+
+
+def test_a_name_that_the_system_refuses_fails_in_one_line(tmp_path, model, capsys, make_picture):
     picture = make_picture(tmp_path / "a.png")
     assert upscale(picture, "-o", tmp_path / "out", "--model", model, "--suffix", "x" * 300) == 1
     assert "File name too long" in capsys.readouterr().err
     assert contents(tmp_path / "out") == []
 
 
-def test_what_is_there_is_an_error_or_skipped_or_replaced(tmp_path, model, capsys):
+def test_what_is_there_is_an_error_or_skipped_or_replaced(tmp_path, model, capsys, make_picture):
     picture = make_picture(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
     old = tmp_path / "out/a.png"
@@ -224,7 +135,7 @@ def test_what_is_there_is_an_error_or_skipped_or_replaced(tmp_path, model, capsy
     assert files.read(old).pixels.shape == (24, 20, 3)
 
 
-def test_two_runs_resume(tmp_path, model, capsys):
+def test_two_runs_resume(tmp_path, model, capsys, make_picture):
     for name in ("a.png", "b.png"):
         make_picture(tmp_path / "in" / name)
     command = [tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--if-exists", "skip"]
@@ -235,7 +146,7 @@ def test_two_runs_resume(tmp_path, model, capsys):
     assert contents(tmp_path / "out") == ["a.png", "b.png"]
 
 
-def test_a_run_within_the_input_resumes(tmp_path, model, capsys):
+def test_a_run_within_the_input_resumes(tmp_path, model, capsys, make_picture):
     for name in ("a.png", "deep/b.jpg"):
         make_picture(tmp_path / name)
     command = [tmp_path, "-o", tmp_path, "--suffix", "_x2", "--if-exists", "skip", "--model", model]
@@ -245,39 +156,7 @@ def test_a_run_within_the_input_resumes(tmp_path, model, capsys):
         assert contents(tmp_path) == ["a.png", "a_x2.png", "deep/b.jpg", "deep/b_x2.jpg"]
 
 
-@pytest.mark.parametrize(("one", "other"), [("A.png", "a.png"), ("\u00e9.png", "e\u0301.png")])
-def test_names_that_some_file_systems_take_for_one(tmp_path, one, other):
-    pictures = [make_picture(tmp_path / "in1" / one), make_picture(tmp_path / "in2" / other)]
-    jobs, failed = plan(pictures, tmp_path / "out")
-    assert jobs == []
-    assert len(failed) == 2
-
-
-def test_a_result_under_another_name_of_the_input_is_refused(tmp_path):
-    picture = make_picture(tmp_path / "in/a.png")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/a.png").hardlink_to(picture)
-    assert "would overwrite the input" in plan([picture], tmp_path / "out")[1][0]
-
-
-def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch):
-    """The system's refusal is made up here, because tests may run as root, who may read all."""
-    make_picture(tmp_path / "in/a.png")
-    make_picture(tmp_path / "in/locked/b.png")
-    scandir = os.scandir
-
-    def refuse(place):
-        if os.path.basename(place) == "locked":
-            raise PermissionError(13, "Permission denied", str(place))
-        return scandir(place)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    jobs, failed = plan([tmp_path / "in"], tmp_path / "out")
-    assert [job.source.name for job in jobs] == ["a.png"]
-    assert failed == [f"{tmp_path / 'in/locked'}: this folder cannot be read: Permission denied"]
-
-
-def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path, model, capsys):
+def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path, model, capsys, make_picture):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/a.png").symlink_to("nowhere")
     assert upscale(make_picture(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model) == 1
@@ -285,7 +164,9 @@ def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path, model, capsys):
     assert (tmp_path / "out/a.png").is_symlink()
 
 
-def test_what_cannot_be_written_is_known_before_the_network_runs(tmp_path, model, monkeypatch, capsys):
+def test_what_cannot_be_written_is_known_before_the_network_runs(
+    tmp_path, model, monkeypatch, capsys, make_picture
+):
     monkeypatch.setattr(Upscaler, "upscale_picture", lambda *_: pytest.fail("the network ran"))
     picture = make_picture(tmp_path / "a.png")
     assert upscale(picture, "-o", tmp_path / "out", "--model", model, "--suffix", "x" * 300) == 1
@@ -312,7 +193,7 @@ def test_metadata_is_kept_or_stripped(tmp_path, model):
     ],
 )
 def test_an_error_of_the_network_is_a_failure_of_that_picture(
-    tmp_path, model, monkeypatch, capsys, error, message
+    tmp_path, model, monkeypatch, capsys, make_picture, error, message
 ):
     pictures = [make_picture(tmp_path / name) for name in ("a.png", "b.png")]
     real = Upscaler.upscale_picture
@@ -328,7 +209,7 @@ def test_an_error_of_the_network_is_a_failure_of_that_picture(
     assert message in line
 
 
-def test_an_interrupted_run_tells_what_it_did(tmp_path, model, monkeypatch, capsys):
+def test_an_interrupted_run_tells_what_it_did(tmp_path, model, monkeypatch, capsys, make_picture):
     pictures = [tmp_path / "missing.png", *(make_picture(tmp_path / name) for name in ("a.png", "b.png"))]
     real = Upscaler.upscale_picture
 
@@ -347,34 +228,72 @@ def test_an_interrupted_run_tells_what_it_did(tmp_path, model, monkeypatch, caps
     assert contents(tmp_path / "out") == ["a.png"]
 
 
+# What a terminal shows.
+
+
+def upscale_on_terminal(columns, *words):
+    """`addersr upscale` with standard error on a terminal that says it is so wide: what is shown there."""
+    reader, writer = os.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("4H", 20, columns, 0, 0))
+    with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
+        assert upscale(*words) == 0
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal says that it has been closed
+        while block := os.read(reader, 4096):
+            shown += block
+    os.close(reader)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("columns", [60, 0])
+def test_a_short_job_shows_its_bar(tmp_path, model, make_picture, columns):
+    picture = make_picture(tmp_path / "a.png")
+    shown = upscale_on_terminal(columns, picture, "-o", tmp_path / "out", "--model", model)
+    assert "| 0/1 [" in shown
+    assert re.search(r"100%\|.*\| 1/1 \[.*picture", shown)
+    assert "tile" not in shown
+
+
+@pytest.mark.parametrize("columns", [60, 0])
+def test_there_is_a_bar_of_pictures_and_one_of_tiles(tmp_path, model, make_picture, columns):
+    make_picture(tmp_path / "in/a.png", (8, 8))
+    make_picture(tmp_path / "in/b.png", (8, 32))
+    words = [tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--tile", 16]
+    shown = re.split(r"[\r\n]+", upscale_on_terminal(columns, *words))
+    assert [line for line in shown if re.search(r"^b\.png: +50%\|.*\| 1/2 \[.*tile/s", line)]
+    assert [line for line in shown if re.search(r"^ *50%\|.*\| 1/2 \[.*picture", line)]
+    assert [line for line in shown if re.search(r"^100%\|.*\| 2/2 \[.*picture", line)]
+    assert not [line for line in shown if "a.png" in line]  # one tile needs no bar
+
+
 # The model.
 
 
-def test_scale_of_the_model_is_used(tmp_path, weights):
+def test_scale_of_the_model_is_used(tmp_path, weights, make_picture):
     picture = make_picture(tmp_path / "a.png")
     assert upscale(picture, "-o", tmp_path / "b.png", "--model", weights[3]) == 0
     assert files.read(tmp_path / "b.png").pixels.shape == (36, 30, 3)
 
 
-def test_scale_that_the_model_does_not_have(tmp_path, model):
+def test_scale_that_the_model_does_not_have(tmp_path, model, make_picture):
     picture = make_picture(tmp_path / "a.png")
     with pytest.raises(CheckpointError, match="x2, not x3"):
         upscale(picture, "-o", tmp_path / "out", "--model", model, "--scale", 3)
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_model_name(tmp_path):
+def test_unknown_model_name(tmp_path, make_picture):
     with pytest.raises(CheckpointError, match="no_such_model"):
         upscale(make_picture(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", "no_such_model")
     assert not (tmp_path / "out").exists()
 
 
-def test_scale_that_nobody_has(tmp_path):
+def test_scale_that_nobody_has(tmp_path, make_picture):
     with pytest.raises(CheckpointError, match="x7"):
         upscale(make_picture(tmp_path / "a.png"), "-o", tmp_path / "out", "--scale", 7)
 
 
-def test_weights_of_another_architecture(tmp_path, weights, busy):
+def test_weights_of_another_architecture(tmp_path, weights, busy, make_picture):
     other = busy("edsr_tiny_x2", blocks=1)
     other.config["blocks"] = 2
     checkpoint.save(tmp_path / "other.safetensors", other, {})
@@ -389,7 +308,7 @@ def test_weights_of_another_architecture(tmp_path, weights, busy):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_shipped_weights_are_the_default(tmp_path, weights, monkeypatch):
+def test_shipped_weights_are_the_default(tmp_path, weights, monkeypatch, make_picture):
     shutil.copy(weights[2], tmp_path / "edsr_small_x2.safetensors")
     shutil.copy(weights[3], tmp_path / "edsr_small_x3.safetensors")
     monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
@@ -399,7 +318,7 @@ def test_shipped_weights_are_the_default(tmp_path, weights, monkeypatch):
         assert files.read(tmp_path / "b.png").pixels.shape[0] == height
 
 
-def test_unknown_device(tmp_path, model):
+def test_unknown_device(tmp_path, model, make_picture):
     with pytest.raises(AdderSRError, match="device 'quantum' cannot be used"):
         upscale(
             make_picture(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model, "--device", "quantum"
@@ -424,3 +343,9 @@ def test_wrong_words_are_told_by_the_parser(words, capsys):
         upscale("a.png", "-o", "out", *words)
     assert stopped.value.code == 2
     assert words[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_wrong_tile_is_told_what_it_may_be(capsys):
+    with pytest.raises(SystemExit):
+        upscale("a.png", "-o", "out", "--tile", "foo")
+    assert "--tile: must be auto or a whole number from 1, got 'foo'" in capsys.readouterr().err

@@ -2,14 +2,27 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from addersr import checkpoint
+from addersr.models import presets
 from addersr.training.command import main
 
 Fit = Callable[..., int]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            # Lightning calls jsonargparse in ways that will be gone in that package's next version.
+            item.add_marker(
+                pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+            )
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +60,24 @@ def command(data: Path, tmp_path: Path) -> Fit:
         )
 
     return run
+
+
+@pytest.fixture
+def last(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """last() is what last.ckpt of the run in tmp_path holds, last("best") what best.ckpt does."""
+
+    def load(name: str = "last") -> dict[str, Any]:
+        content: dict[str, Any] = torch.load(
+            tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True
+        )
+        return content
+
+    return load
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A network's first weights."""
+    path = tmp_path / "first.safetensors"
+    checkpoint.save(path, presets.build("edsr_tiny_x2"), {})
+    return path

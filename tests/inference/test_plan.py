@@ -1,0 +1,205 @@
+"""Where the results of `addersr upscale` go."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from addersr.errors import ImageError
+from addersr.images.files import EXTENSIONS
+from addersr.inference.plan import check_output, plan
+
+
+def test_files_go_into_the_folder(tmp_path, make_picture):
+    a, b = make_picture(tmp_path / "in/a.jpg"), make_picture(tmp_path / "in/b.png")
+    jobs, failed = plan([a, b], tmp_path / "out")
+    assert [job.target for job in jobs] == [tmp_path / "out/a.jpg", tmp_path / "out/b.png"]
+    assert failed == []
+
+
+def test_folders_are_mirrored(tmp_path, make_picture):
+    for name in ("z.png", "deep/a.jpg", "deep/er/b.WEBP", ".hidden.png", ".git/c.png"):
+        make_picture(tmp_path / "in" / name)
+    (tmp_path / "in/notes.md").write_text("not a picture")
+    jobs, _ = plan([tmp_path / "in"], tmp_path / "out")
+    assert [str(job.target.relative_to(tmp_path / "out")) for job in jobs] == [
+        "deep/a.jpg",
+        "deep/er/b.WEBP",
+        "z.png",
+    ]
+    jobs, _ = plan([tmp_path / "in"], tmp_path / "out", recursive=False)
+    assert [job.target.name for job in jobs] == ["z.png"]
+
+
+def test_suffix_and_format(tmp_path, make_picture):
+    make_picture(tmp_path / "in/a.b.jpg")
+    jobs, _ = plan([tmp_path / "in"], tmp_path / "out", suffix="_x2", format="webp")
+    assert [job.target.name for job in jobs] == ["a.b_x2.webp"]
+
+
+def test_one_picture_may_be_given_its_name(tmp_path, make_picture):
+    picture = make_picture(tmp_path / "a.jpg")
+    assert plan([picture], tmp_path / "b.png")[0][0].target == tmp_path / "b.png"
+    (tmp_path / "folder.png").mkdir()
+    assert plan([picture], tmp_path / "folder.png")[0][0].target == tmp_path / "folder.png/a.jpg"
+
+
+def test_a_name_of_no_format_is_an_error_that_tells_the_known_ones(tmp_path, make_picture):
+    picture = make_picture(tmp_path / "a.jpg")
+    with pytest.raises(ImageError) as caught:
+        plan([picture], tmp_path / "b.TIFF")
+    assert f"-o {tmp_path / 'b.TIFF'}: no picture format is named '.tiff'" in str(caught.value)
+    assert all(ending in str(caught.value) for ending in EXTENSIONS)
+
+
+def test_a_slash_or_a_folder_that_is_there_or_several_inputs_make_it_a_folder(tmp_path, make_picture):
+    picture = make_picture(tmp_path / "a.jpg")
+    for out in (f"{tmp_path}/b.xyz/", f"{tmp_path}/b.png/", f"{tmp_path}/.hidden"):
+        assert plan([picture], out)[0][0].target == Path(out, "a.jpg")
+    (tmp_path / "v1.5").mkdir()
+    assert plan([picture], tmp_path / "v1.5")[0][0].target == tmp_path / "v1.5/a.jpg"
+    for inputs in ([tmp_path], [picture, make_picture(tmp_path / "b.jpg")]):
+        assert plan(inputs, tmp_path / "b.xyz")[0][0].target == tmp_path / "b.xyz/a.jpg"
+
+
+def test_a_file_of_unknown_suffix_becomes_png(tmp_path):
+    assert plan([tmp_path / "a.jpe"], tmp_path / "out")[0][0].target == tmp_path / "out/a.png"
+
+
+def test_a_file_named_twice_is_done_once(tmp_path, make_picture):
+    picture = make_picture(tmp_path / "in/a.png")
+    jobs, failed = plan([picture, tmp_path / "in" / ".." / "in" / "a.png", tmp_path / "in"], tmp_path / "out")
+    assert len(jobs) == 1
+    assert failed == []
+
+
+def test_results_within_the_input_are_not_input(tmp_path, make_picture):
+    make_picture(tmp_path / "a.png")
+    make_picture(tmp_path / "out/a.png")
+    jobs, _ = plan([tmp_path], tmp_path / "out")
+    assert [job.source for job in jobs] == [tmp_path / "a.png"]
+
+
+def test_two_inputs_for_one_result_are_both_refused_and_the_others_done(tmp_path, make_picture):
+    for name in ("one/a.png", "two/a.png", "one/b.png"):
+        make_picture(tmp_path / name)
+    jobs, failed = plan([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    assert [job.source.name for job in jobs] == ["b.png"]
+    assert [line.split(":")[0] for line in failed] == [
+        str(tmp_path / "one/a.png"),
+        str(tmp_path / "two/a.png"),
+    ]
+    assert f"would also be that of {tmp_path / 'two/a.png'}" in failed[0]
+
+
+@pytest.mark.parametrize("alias", [False, True])
+def test_an_input_is_never_overwritten(tmp_path, alias, make_picture):
+    make_picture(tmp_path / "in/a.png")
+    (tmp_path / "alias").symlink_to(tmp_path / "in")
+    jobs, failed = plan([tmp_path / "in"], tmp_path / ("alias" if alias else "in"))
+    assert jobs == []
+    assert "would overwrite the input" in failed[0]
+    assert plan([tmp_path / "in"], tmp_path / "in", suffix="_x2")[1] == []
+
+
+def test_an_empty_folder_is_a_failure(tmp_path):
+    (tmp_path / "in").mkdir()
+    jobs, failed = plan([tmp_path / "in"], tmp_path / "out")
+    assert jobs == []
+    assert "no pictures in this folder" in failed[0]
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("file", {}, "is a file; name a folder"),
+        ("out.png", {}, "names one picture, but the input may be several"),
+    ],
+)
+def test_out_that_cannot_take_the_results(tmp_path, out, options, message, make_picture):
+    (tmp_path / "file").write_text("here first")
+    pictures = [make_picture(tmp_path / name) for name in ("a.png", "b.png")]
+    with pytest.raises(ImageError, match=message):
+        plan(pictures, tmp_path / out, **options)
+
+
+def test_a_named_result_takes_no_suffix(tmp_path, make_picture):
+    with pytest.raises(ImageError, match="leave out --suffix and --format"):
+        plan([make_picture(tmp_path / "a.png")], tmp_path / "b.png", suffix="_x2")
+
+
+@pytest.mark.parametrize(("one", "other"), [("A.png", "a.png"), ("\u00e9.png", "e\u0301.png")])
+def test_names_that_some_file_systems_take_for_one(tmp_path, one, other, make_picture):
+    pictures = [make_picture(tmp_path / "in1" / one), make_picture(tmp_path / "in2" / other)]
+    jobs, failed = plan(pictures, tmp_path / "out")
+    assert jobs == []
+    assert len(failed) == 2
+
+
+def test_a_result_under_another_name_of_the_input_is_refused(tmp_path, make_picture):
+    picture = make_picture(tmp_path / "in/a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a.png").hardlink_to(picture)
+    assert "would overwrite the input" in plan([picture], tmp_path / "out")[1][0]
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch, make_picture):
+    """The system's refusal is made up here, because tests may run as root, who may read all."""
+    make_picture(tmp_path / "in/a.png")
+    make_picture(tmp_path / "in/locked/b.png")
+    scandir = os.scandir
+
+    def refuse(place):
+        if os.path.basename(place) == "locked":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    jobs, failed = plan([tmp_path / "in"], tmp_path / "out")
+    assert [job.source.name for job in jobs] == ["a.png"]
+    assert failed == [f"{tmp_path / 'in/locked'}: this folder cannot be read: Permission denied"]
+
+
+# Whether results can be put there.
+
+
+@pytest.mark.parametrize("out", ["", "new", "new/deep", "b.png", "new/b.png"])
+def test_a_place_that_can_be_written_is_tried_and_left_as_it_was(tmp_path, make_picture, out):
+    jobs, _ = plan([make_picture(tmp_path / "in/a.jpg")], tmp_path / out)
+    check_output(jobs, tmp_path / out)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("out", "reason"),
+    [
+        ("file/out", "Not a directory"),
+        ("nowhere/out", "No such file or directory"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_a_place_that_cannot_be_written(tmp_path, make_picture, out, reason):
+    (tmp_path / "file").write_text("here first")
+    (tmp_path / "nowhere").symlink_to("gone")
+    jobs, _ = plan([make_picture(tmp_path / "in/a.jpg")], tmp_path / out)
+    with pytest.raises(
+        ImageError, match=f"^-o {tmp_path / out}: cannot be written: {reason}; choose another"
+    ):
+        check_output(jobs, tmp_path / out)
+
+
+def test_a_folder_that_the_system_protects(tmp_path, make_picture, monkeypatch):
+    """The refusal is made up, because tests may run as root, who may write all but a disk that is read-only."""
+    tried = []
+
+    def refuse(dir):
+        tried.append(dir)
+        raise OSError(30, "Read-only file system", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    picture = make_picture(tmp_path / "in/a.jpg")
+    for out in ("out/deep", "in/b.png"):
+        with pytest.raises(ImageError, match="cannot be written: Read-only file system"):
+            check_output(plan([picture], tmp_path / out)[0], tmp_path / out)
+    assert tried == [tmp_path, tmp_path / "in"]
