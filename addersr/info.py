@@ -25,7 +25,11 @@ def run(args: argparse.Namespace) -> int:
     print("\nbackends of adder2d")
     for backend in BACKENDS:
         reason = unavailable_reason(backend)
-        uses = "eager torch, any device and type" if backend == "reference" else cpu.instruction_set()
+        uses = {
+            "reference": "eager torch, any device and type",
+            "native": cpu.instruction_set(),
+            "triton": "CUDA, float32, bfloat16 and float16",
+        }[backend]
         print(f"  {backend:10} {f'unavailable: {reason}' if reason else f'available ({uses})'}")
     print("\nshipped weights")
     for name, path in checkpoint.shipped().items():

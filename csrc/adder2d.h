@@ -5,6 +5,9 @@
 
 #include <cstdint>
 
+#include "sad2d.h"
+#include "unit.h"
+
 struct Adder2dShape {
     int64_t n, c, h, w;  // input
     int64_t o, kh, kw;   // filters (o, c, kh, kw)
@@ -21,6 +24,10 @@ struct Adder2dKernels {
     // grad_x = sum HardTanh(w - x) grad_y
     void (*grad_input)(const Adder2dShape&, const float* grad_y, const float* x, const float* packed, float* grad_x,
                        int threads);
+    UnitKernels unit;
+    // y: the whole unit at inference (unit_tail.hpp)
+    void (*infer)(const Adder2dShape&, const UnitTail&, const float* x, const float* packed, float* y, int threads);
+    Sad2dKernels sad2d;
 };
 
 extern const Adder2dKernels adder2d_portable, adder2d_avx2, adder2d_avx512;

@@ -99,9 +99,9 @@ void input_rows(const Adder2dShape& s, Pixel pixel, const float* x, const float*
 
 // With |x - w| = 2 max(x, w) - x - w the inner loop is one max and one add; the sums of x over the window and of w
 // over the filter are cheap. The add is an FMA by one, which runs on another pipe than max where the two differ.
-template <int P, int Q>
+template <int P, int Q, class Finish>
 void forward_block(const Adder2dShape& s, int64_t pixel, const float* x, const float* zeros, const float* packed,
-                   const float* filter_sums, float* y, int64_t valid, const float** rows) {
+                   const float* filter_sums, int64_t o, int64_t valid, const float** rows, const Finish& finish) {
     const int64_t taps = s.kh * s.kw;
     input_rows<P>(s, Pixel(pixel, s.oh, s.ow), x, zeros, rows);
     typename Vec::reg acc[P][Q];
@@ -126,19 +126,19 @@ void forward_block(const Adder2dShape& s, int64_t pixel, const float* x, const f
     const auto minus_two = Vec::set1(-2.0f);
     for (int p = 0; p < P; ++p) {
         const auto window = Vec::set1(window_sum(rows + p, P, taps, s.c));
-        float lanes[Q * Vec::lanes];
-        for (int q = 0; q < Q; ++q) {
-            const auto sums = Vec::add(window, Vec::load(filter_sums + q * Vec::lanes));
+        for (int64_t q = 0; q < Q; ++q) {
+            const int64_t first = q * Vec::lanes;
+            const auto sums = Vec::add(window, Vec::load(filter_sums + first));
             // Rounding must not make the result positive; this order of operands lets a NaN through.
             const auto result = Vec::min(Vec::zero(), Vec::fma(acc[p][q], minus_two, sums));
-            Vec::store(lanes + q * Vec::lanes, result);
+            finish(pixel + p, o + first, least(valid - first, Vec::lanes), result);
         }
-        float* to = y + (pixel + p) * s.o;
-        for (int64_t o = 0; o < valid; ++o) to[o] = lanes[o];
     }
 }
 
-void forward(const Adder2dShape& s, const float* x, const float* packed, float* y, int threads) {
+// Call finish(pixel, channel, count, result) for each pixel and vector of channels; `count` lanes of it are valid.
+template <class Finish>
+void forward_to(const Adder2dShape& s, const float* x, const float* packed, int threads, const Finish& finish) {
     const int64_t taps = s.kh * s.kw, depth = taps * s.c;
     std::vector<float> zeros(s.c), filter_sums(ceil_div(s.o, Vec::lanes) * Vec::lanes);
     for (int64_t o = 0; o < s.o; o += Vec::max_vectors * Vec::lanes) {
@@ -153,8 +153,15 @@ void forward(const Adder2dShape& s, const float* x, const float* packed, float* 
         const float *block = packed + o * depth, *sums = filter_sums.data() + o;
         int64_t pixel = first;
         for (; pixel + P <= last; pixel += P)
-            forward_block<P, Q>(s, pixel, x, zeros.data(), block, sums, y + o, valid, rows);
-        for (; pixel < last; ++pixel) forward_block<1, Q>(s, pixel, x, zeros.data(), block, sums, y + o, valid, rows);
+            forward_block<P, Q>(s, pixel, x, zeros.data(), block, sums, o, valid, rows, finish);
+        for (; pixel < last; ++pixel)
+            forward_block<1, Q>(s, pixel, x, zeros.data(), block, sums, o, valid, rows, finish);
+    });
+}
+
+void forward(const Adder2dShape& s, const float* x, const float* packed, float* y, int threads) {
+    forward_to(s, x, packed, threads, [&](int64_t pixel, int64_t o, int64_t count, Vec::reg result) {
+        Vec::store_some(y + pixel * s.o + o, result, count);
     });
 }
 

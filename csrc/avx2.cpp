@@ -2,6 +2,11 @@
 #include <immintrin.h>
 #include <omp.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "adder2d.h"
@@ -13,6 +18,11 @@ struct Vec {
     static constexpr int lanes = 8, max_vectors = 2, forward_registers = 12, backward_registers = 4;
     static reg load(const float* p) { return _mm256_loadu_ps(p); }
     static void store(float* p, reg a) { _mm256_storeu_ps(p, a); }
+    static __m256i first(int64_t n) {
+        return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    }
+    static reg load_some(const float* p, int64_t n) { return _mm256_maskload_ps(p, first(n)); }
+    static void store_some(float* p, reg a, int64_t n) { _mm256_maskstore_ps(p, first(n), a); }
     static reg set1(float a) { return _mm256_set1_ps(a); }
     static reg zero() { return _mm256_setzero_ps(); }
     static reg add(reg a, reg b) { return _mm256_add_ps(a, b); }
@@ -29,8 +39,37 @@ struct Vec {
     }
 };
 
+struct Sad {
+    using bytes = __m256i;
+    using taps = __m256i;
+    using sums = __m256i;
+    static constexpr int cells = 2, vectors = 2, filters = 4;
+    static sums zero() { return _mm256_setzero_si256(); }
+    static bytes load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+    static taps spread(uint32_t four) { return _mm256_set1_epi32(static_cast<int>(four)); }
+    static void step(sums& total, taps w, bytes x) {
+        total = _mm256_adds_epu16(total, _mm256_mpsadbw_epu8(x, w, 0));
+    }
+    static void flush(sums total, const int32_t* from, int32_t* to) {
+        const __m128i halves[] = {_mm256_castsi256_si128(total), _mm256_extracti128_si256(total, 1)};
+        for (int half = 0; half < 2; ++half) {
+            const __m256i before = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 8 * half));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 8 * half),
+                                _mm256_add_epi32(before, _mm256_cvtepu16_epi32(halves[half])));
+        }
+    }
+};
+
 #include "adder2d_kernels.hpp"
+#include "vector_math.hpp"
+
+#include "unit_tail.hpp"
+
+#include "sad2d_kernels.hpp"
+
+#include "unit_kernels.hpp"
 
 }  // namespace
 
-const Adder2dKernels adder2d_avx2 = {"avx2", Vec::lanes, Vec::max_vectors, forward, grad_input};
+const Adder2dKernels adder2d_avx2 = {"avx2", Vec::lanes, Vec::max_vectors, forward, grad_input, {unit_forward, unit_backward},
+                                       unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, sad2d_workspace_bytes}};

@@ -1,7 +1,12 @@
-// The kernels in AVX-512 (F and DQ): 32 registers of 16 floats.
+// The kernels in AVX-512 (F, DQ and BW): 32 registers of 16 floats.
 #include <immintrin.h>
 #include <omp.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "adder2d.h"
@@ -13,6 +18,9 @@ struct Vec {
     static constexpr int lanes = 16, max_vectors = 4, forward_registers = 24, backward_registers = 12;
     static reg load(const float* p) { return _mm512_loadu_ps(p); }
     static void store(float* p, reg a) { _mm512_storeu_ps(p, a); }
+    static __mmask16 first(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+    static reg load_some(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
+    static void store_some(float* p, reg a, int64_t n) { _mm512_mask_storeu_ps(p, first(n), a); }
     static reg set1(float a) { return _mm512_set1_ps(a); }
     static reg zero() { return _mm512_setzero_ps(); }
     static reg add(reg a, reg b) { return _mm512_add_ps(a, b); }
@@ -30,8 +38,45 @@ struct Vec {
     }
 };
 
+struct Sad {
+    using bytes = __m512i;
+    using taps = __m512i;
+    using sums = __m512i;
+    static constexpr int cells = 4, vectors = 2, filters = 8;
+    static sums zero() { return _mm512_setzero_si512(); }
+    static bytes load(const uint8_t* p) { return _mm512_loadu_si512(p); }
+    // Kept in a register, or the compiler would load it anew for each vector of bytes.
+    static taps spread(uint32_t four) {
+        taps w = _mm512_set1_epi32(static_cast<int>(four));
+        asm("" : "+v"(w));
+        return w;
+    }
+    // The immediate slides the taps over bytes 0-10 of a cell. The saturating addition runs on the port that the sums of
+    // differences leave free (Intel), a plain one competes for theirs; written in assembler, because the compiler would
+    // surround it with copies.
+    static void step(sums& total, taps w, bytes x) {
+        const __m512i sum = _mm512_dbsad_epu8(w, x, 0x94);
+        asm("vpaddusw %1, %0, %0" : "+v"(total) : "v"(sum));
+    }
+    static void flush(sums total, const int32_t* from, int32_t* to) {
+        const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(total));
+        const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(total, 1));
+        _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(from), low));
+        _mm512_storeu_si512(to + 16, _mm512_add_epi32(_mm512_loadu_si512(from + 16), high));
+    }
+};
+
+#define ADDERSR_AVX512  // for vector_math.hpp
 #include "adder2d_kernels.hpp"
+#include "vector_math.hpp"
+
+#include "unit_tail.hpp"
+
+#include "sad2d_kernels.hpp"
+
+#include "unit_kernels.hpp"
 
 }  // namespace
 
-const Adder2dKernels adder2d_avx512 = {"avx512", Vec::lanes, Vec::max_vectors, forward, grad_input};
+const Adder2dKernels adder2d_avx512 = {"avx512", Vec::lanes, Vec::max_vectors, forward, grad_input, {unit_forward, unit_backward},
+                                       unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, sad2d_workspace_bytes}};

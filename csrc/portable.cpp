@@ -1,7 +1,11 @@
 // The kernels on four-lane vectors of the compiler's own (GCC, Clang): SSE2 on x86-64, NEON on ARM, plain code elsewhere.
 #include <omp.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "adder2d.h"
@@ -17,6 +21,16 @@ struct Vec {
         return a;
     }
     static void store(float* p, reg a) { std::memcpy(p, &a, sizeof a); }
+    static reg load_some(const float* p, int64_t n) {
+        if (n == lanes) return load(p);
+        reg a{};
+        for (int64_t lane = 0; lane < n; ++lane) a[lane] = p[lane];
+        return a;
+    }
+    static void store_some(float* p, reg a, int64_t n) {
+        if (n == lanes) return store(p, a);
+        for (int64_t lane = 0; lane < n; ++lane) p[lane] = a[lane];
+    }
     static reg set1(float a) { return reg{a, a, a, a}; }
     static reg zero() { return reg{}; }
     static reg add(reg a, reg b) { return a + b; }
@@ -31,8 +45,39 @@ struct Vec {
     static reg opaque_one() { return set1(1.0f); }
 };
 
+struct Sad {
+    using bytes = const uint8_t*;
+    using taps = uint32_t;
+    using sums = uint16_t __attribute__((vector_size(16)));
+    static constexpr int cells = 1, vectors = 1, filters = 4;
+    static sums zero() { return sums{}; }
+    static bytes load(const uint8_t* p) { return p; }
+    static taps spread(uint32_t four) { return four; }
+    static void step(sums& total, taps w, bytes x) {
+        using Eight = uint8_t __attribute__((vector_size(8)));
+        for (int t = 0; t < 4; ++t) {
+            Eight window;
+            std::memcpy(&window, x + t, sizeof window);
+            const auto values = __builtin_convertvector(window, sums);
+            const sums tap = sums{} + static_cast<uint16_t>(w >> 8 * t & 255);
+            total += values > tap ? values - tap : tap - values;
+        }
+    }
+    static void flush(sums total, const int32_t* from, int32_t* to) {
+        for (int p = 0; p < 8; ++p) to[p] = from[p] + total[p];
+    }
+};
+
 #include "adder2d_kernels.hpp"
+#include "vector_math.hpp"
+
+#include "unit_tail.hpp"
+
+#include "sad2d_kernels.hpp"
+
+#include "unit_kernels.hpp"
 
 }  // namespace
 
-const Adder2dKernels adder2d_portable = {"portable", Vec::lanes, Vec::max_vectors, forward, grad_input};
+const Adder2dKernels adder2d_portable = {"portable", Vec::lanes, Vec::max_vectors, forward, grad_input, {unit_forward, unit_backward},
+                                       unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, sad2d_workspace_bytes}};

@@ -46,3 +46,19 @@ def _patches(padded: Array, w: Array, stride: tuple[int, int]):
             columns = slice(j, j + (wd - 1) * stride[1] + 1, stride[1])
             view = (slice(None), slice(None), rows, columns)
             yield padded[view], w[:, :, i, j], view
+
+
+def sums_of_differences(
+    x: Array, w: Array, stride: tuple[int, int], padding: tuple[int, int], pad_value: int
+) -> Array:
+    """Sums of absolute differences of bytes in integers, `pad_value` outside the picture."""
+    shifted = [v.astype(np.int64) - pad_value for v in (x, w)]  # which the differences do not feel
+    return -forward(*shifted, stride, padding)
+
+
+def assert_rounded(actual: Array, expected: Array, scale: Array, terms: int) -> None:
+    """|actual - expected| <= the rounding of summing `terms` float32 numbers of total magnitude `scale`."""
+    assert actual.shape == expected.shape
+    error = abs(actual - expected)
+    bound = 4 * np.sqrt(terms) * np.finfo(np.float32).eps * scale + 1e-30
+    assert (error <= bound).all(), f"error {error.max()} at most {(error / bound).max()} times the bound"

@@ -30,6 +30,14 @@ def test_neither_lightning_nor_gradio(module: str) -> None:
     assert not {"lightning", "gradio"} & set(loaded_by(f"import {module}"))
 
 
+def test_triton_waits_for_a_cuda_tensor() -> None:
+    call = "import torch; from addersr.ops import adder2d; adder2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3))"
+    assert "triton" not in loaded_by(call)
+    assert "triton" not in loaded_by(
+        "from addersr.ops import unavailable_reason; unavailable_reason('triton')"
+    )
+
+
 def test_only_training_needs_lightning() -> None:
     assert "lightning" in loaded_by("import addersr.training.system")
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from addersr.layers.power import PowerActivation
-from addersr.ops import adder2d
+from addersr.ops import adder2d, unit
 
 
 class AdderConv2d(nn.Module):
@@ -84,10 +84,60 @@ class AdderUnit(nn.Module):
         self.power = PowerActivation() if power else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, O, H, W)."""
-        y = self.norm(self.adder(x))
+        """(N, C, H, W) -> (N, O, H, W). In training on a CPU, fused where all pieces are there and as made here."""
+        sums = self.adder(x)
+        if self._fuses(sums, x):
+            return self._fused(sums, x)
+        y = self.norm(sums)
         if self.gain is not None:
             y = y + self.gain * (x if self.repeats == 1 else x.repeat_interleave(self.repeats, dim=1))
         y = self.power(self.relu(y))
         assert isinstance(y, Tensor)
+        return y
+
+    def _fuses(self, sums: Tensor, x: Tensor) -> bool:
+        """Whether `_fused` computes this.
+
+        Not with a SyncBatchNorm, which training by several processes puts in the place of BatchNorm; and a single
+        value a channel is left to BatchNorm, which refuses it.
+        """
+        norm = self.norm
+        return (
+            self.training
+            and type(norm) is nn.BatchNorm2d
+            and norm.training
+            and norm.affine
+            and norm.running_mean is not None
+            and norm.momentum is not None
+            and type(self.relu) is nn.ReLU
+            and type(self.power) is PowerActivation
+            and sums.device.type == "cpu"
+            and sums.dtype == x.dtype == torch.float32
+            and sums.numel() > sums.shape[1]
+            and unit.available()
+        )
+
+    def _fused(self, sums: Tensor, x: Tensor) -> Tensor:
+        """All that follows the adder layer in one operator, and what BatchNorm remembers of it."""
+        norm, power = self.norm, self.power
+        assert isinstance(norm, nn.BatchNorm2d) and isinstance(power, PowerActivation)
+        y, statistics = unit.unit(
+            sums,
+            None if self.gain is None else x,
+            self.gain,
+            norm.weight,
+            norm.bias,
+            power.alpha,
+            norm.eps,
+            power.eps,
+        )
+        count = sums.numel() // sums.shape[1]
+        mean, variance = statistics
+        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        assert norm.num_batches_tracked is not None
+        with torch.no_grad():
+            norm.num_batches_tracked.add_(1)
+            norm.running_mean.mul_(1 - norm.momentum).add_(mean, alpha=norm.momentum)
+            unbiased = norm.momentum * count / (count - 1)
+            norm.running_var.mul_(1 - norm.momentum).add_(variance, alpha=unbiased)
         return y

@@ -5,10 +5,12 @@ from typing import SupportsIndex
 
 from torch import Tensor
 
-from addersr.ops import cpu, library
+from addersr.ops import library
+from addersr.ops.library import unavailable_reason as unavailable_reason  # public here, beside BACKENDS
 
-BACKENDS = ("reference", "native")
-"""The explicit backends: `reference` is eager torch on any device, `native` the compiled CPU kernels."""
+BACKENDS = ("reference", "native", "triton")
+"""The explicit backends: `reference` is eager torch on any device, `native` the compiled CPU kernels, `triton` the
+kernels for NVIDIA GPUs."""
 
 
 def adder2d(
@@ -37,12 +39,13 @@ def adder2d(
         weight: (O, C, Kh, Kw), same dtype and device as `x`.
         stride: positive, one for both axes or (vertical, horizontal).
         padding: zeros added on every side, not negative, one for both axes or (vertical, horizontal).
-        backend: "auto" takes the fastest that can run (see `unavailable_reason`); "native" or "reference" take
-            that one or raise.
+        backend: "auto" takes the fastest that can run (see `unavailable_reason`); "native", "triton" or
+            "reference" take that one or raise.
 
     Returns:
         (N, O, H', W') with H' = (H + 2p - Kh) // s + 1, dtype of `x`, channels last in memory. All values <= 0.
-        "native" rounds by float32's epsilon times the sum of |X| + |W|, not of |X - W|. A NaN in `x` or `weight`
+        "native" rounds by float32's epsilon times the sum of |X| + |W|, not of |X - W|; "triton" sums bfloat16 and
+        float16 in float32, and rounds the result. A NaN in `x` or `weight`
         reaches the results it takes part in; which gradients it reaches, where `grad` is finite, depends on the
         backend.
 
@@ -53,28 +56,25 @@ def adder2d(
     References:
         AdderNet: Do We Really Need Multiplications in Deep Learning? CVPR 2020, arXiv 1912.13200.
     """
-    stride, padding = _pair("stride", stride, 1), _pair("padding", padding, 0)
-    _check_tensors(x, weight, padding)
+    stride, padding = pair("stride", stride, 1), pair("padding", padding, 0)
+    check_shapes(x, weight, padding)
+    if not x.is_floating_point() or x.dtype != weight.dtype:
+        raise ValueError(f"x and weight must share a floating point type, got {x.dtype} and {weight.dtype}")
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend must be one of auto, {', '.join(BACKENDS)}, got {backend!r}")
     return library.adder2d(x, weight, stride, padding, backend)
 
 
-def unavailable_reason(backend: str, x: Tensor | None = None) -> str | None:
-    """Why `backend` cannot run (on `x`, if given), or None if it can."""
-    if backend == "native":
-        return cpu.unavailable_reason(x)
-    return None
-
-
-def _pair(name: str, value: int | Sequence[int], least: int) -> list[int]:
-    pair = list(value) if isinstance(value, Sequence) else [value, value]
-    if len(pair) != 2 or any(not isinstance(v, SupportsIndex) or int(v) < least for v in pair):
+def pair(name: str, value: int | Sequence[int], least: int) -> list[int]:
+    """An argument for both axes or (vertical, horizontal) as the latter; `name` and `least` are for the error."""
+    both = list(value) if isinstance(value, Sequence) else [value, value]
+    if len(both) != 2 or any(not isinstance(v, SupportsIndex) or int(v) < least for v in both):
         raise ValueError(f"{name} must be an integer >= {least} or a pair of them, got {value!r}")
-    return [int(v) for v in pair]
+    return [int(v) for v in both]
 
 
-def _check_tensors(x: Tensor, weight: Tensor, padding: list[int]) -> None:
+def check_shapes(x: Tensor, weight: Tensor, padding: list[int]) -> None:
+    """Raise ValueError where input and filters do not fit together; their types are not looked at."""
     if x.dim() != 4:
         raise ValueError(f"x must be (N, C, H, W), got {tuple(x.shape)}")
     if weight.dim() != 4:
@@ -83,8 +83,6 @@ def _check_tensors(x: Tensor, weight: Tensor, padding: list[int]) -> None:
         raise ValueError(
             f"x has {x.shape[1]} channels, but weight {tuple(weight.shape)} takes {weight.shape[1]}"
         )
-    if not x.is_floating_point() or x.dtype != weight.dtype:
-        raise ValueError(f"x and weight must share a floating point type, got {x.dtype} and {weight.dtype}")
     if x.device != weight.device:
         raise ValueError(f"x and weight must be on one device, got {x.device} and {weight.device}")
     if min(x.shape[1:]) < 1:

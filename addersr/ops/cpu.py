@@ -12,12 +12,13 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from addersr.errors import BackendError
 from addersr.ops.reference import output_size
 
 Pair = list[int]
 
 
-class _Shape(ctypes.Structure):
+class Shape(ctypes.Structure):
     """Adder2dShape of csrc/adder2d.h."""
 
     _fields_ = [
@@ -30,7 +31,7 @@ class _Shape(ctypes.Structure):
 
 
 @cache
-def _library() -> ctypes.CDLL | str:
+def load() -> ctypes.CDLL | str:
     """The loaded library, or why there is none."""
     spec = importlib.util.find_spec("addersr.ops._kernels")
     if spec is None or spec.origin is None:
@@ -45,15 +46,39 @@ def _library() -> ctypes.CDLL | str:
     library.addersr_instruction_set.restype = ctypes.c_char_p
     if library.addersr_instruction_set() is None:
         return f"ADDERSR_ISA={os.environ['ADDERSR_ISA']} names an instruction set that this processor does not have"
-    pointer, shape = ctypes.c_void_p, ctypes.POINTER(_Shape)
-    library.addersr_adder2d_forward.argtypes = [shape, pointer, pointer, pointer, ctypes.c_int]
-    library.addersr_adder2d_grad_input.argtypes = [shape, pointer, pointer, pointer, pointer, ctypes.c_int]
+    pointer, threads = ctypes.c_void_p, ctypes.c_int
+    for name, arguments, result in (
+        ("adder2d_forward", [pointer] * 4 + [threads], ctypes.c_int),
+        ("adder2d_grad_input", [pointer] * 5 + [threads], ctypes.c_int),
+        ("adder2d_packed_floats", [pointer], ctypes.c_int64),
+        ("adder2d_pack", [pointer] * 3, None),
+        ("unit_infer", [pointer] * 5 + [threads], ctypes.c_int),
+        ("sad2d_packed_words", [pointer], ctypes.c_int64),
+        ("sad2d_pack", [pointer] * 3, None),
+        ("sad2d_workspace", [pointer, threads], ctypes.c_int64),
+        ("sad2d_sums", [pointer, pointer, ctypes.c_uint8, *[pointer] * 3, threads], None),
+        ("sad2d_unit", [pointer] * 7 + [threads], None),
+    ):
+        function = getattr(library, f"addersr_{name}")
+        function.argtypes, function.restype = arguments, result
+    return library
+
+
+def kernels() -> ctypes.CDLL:
+    """The loaded library.
+
+    Raises:
+        BackendError: there is none.
+    """
+    library = load()
+    if isinstance(library, str):
+        raise BackendError(f"the native kernels cannot run: {library}")
     return library
 
 
 def instruction_set() -> str | None:
     """The instruction set in use (avx512, avx2 or portable), or None if the kernels cannot be used."""
-    library = _library()
+    library = load()
     return None if isinstance(library, str) else library.addersr_instruction_set().decode()
 
 
@@ -64,7 +89,7 @@ def unavailable_reason(x: Tensor | None = None) -> str | None:
             return f"the tensors are on {x.device}, the kernels run on the CPU"
         if x.dtype != torch.float32:
             return f"the tensors are {x.dtype}, the kernels take torch.float32"
-    library = _library()
+    library = load()
     return library if isinstance(library, str) else None
 
 
@@ -89,14 +114,14 @@ def grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: P
     return out
 
 
-def _shape(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> _Shape:
+def _shape(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Shape:
     o, _, kh, kw = weight.shape
-    return _Shape(
+    return Shape(
         *x.shape, o, kh, kw, *stride, *padding, *output_size(x.shape, weight.shape, stride, padding)
     )
 
 
-def _call(name: str, shape: _Shape, *tensors: Tensor) -> None:
-    kernel = getattr(_library(), f"addersr_adder2d_{name}")
+def _call(name: str, shape: Shape, *tensors: Tensor) -> None:
+    kernel = getattr(load(), f"addersr_adder2d_{name}")
     if kernel(ctypes.byref(shape), *(t.data_ptr() for t in tensors), torch.get_num_threads()):
         raise MemoryError(f"no memory left in the adder kernel {name}")

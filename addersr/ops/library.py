@@ -4,6 +4,11 @@ Three operators: `addersr::adder2d` and its two surrogate gradients, `addersr::a
 `addersr::adder2d_grad_weight`. Inputs are taken as valid; `adder2d.adder2d` checks them.
 """
 
+import importlib.util
+import os
+from types import ModuleType
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,14 +35,14 @@ def adder2d(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str
 
 @torch.library.impl("addersr::adder2d", "default")
 def _forward(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
-    run = cpu.forward if _native(backend, x) else reference.forward
-    return run(x, weight, stride, padding)
+    result: Tensor = _implementation(backend, x).forward(x, weight, stride, padding)
+    return result
 
 
 @torch.library.impl("addersr::adder2d_grad_input", "default")
 def _grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
-    run = cpu.grad_input if _native(backend, x) else reference.grad_input
-    return run(grad, x, weight, stride, padding)
+    result: Tensor = _implementation(backend, x).grad_input(grad, x, weight, stride, padding)
+    return result
 
 
 @torch.library.impl("addersr::adder2d_grad_weight", "default")
@@ -46,7 +51,8 @@ def _grad_weight(
 ) -> Tensor:
     if backend == "reference":
         return reference.grad_weight(grad, x, weight, stride, padding)
-    # The surrogate is linear in X and W: a convolution's weight gradient minus W times the sum of grad.
+    # The surrogate is linear in X and W: a convolution's weight gradient minus W times the sum of grad. On CUDA that
+    # convolution is in TF32 unless torch.backends.cudnn.allow_tf32 is off, as in a convolutional network.
     mask = [False, True, False]
     correlation: Tensor = torch.ops.aten.convolution_backward(
         grad, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, mask
@@ -55,14 +61,41 @@ def _grad_weight(
     return (correlation - weight * total[:, None, None, None]).contiguous()
 
 
-def _native(backend: str, x: Tensor) -> bool:
-    """Whether the native kernels run; asked when the operator runs and not before, for a compiler cannot trace it."""
-    if backend == "reference":
-        return False
-    reason = cpu.unavailable_reason(x)
-    if reason and backend == "native":
-        raise BackendError(f"backend 'native' cannot run: {reason}")
-    return reason is None
+def unavailable_reason(backend: str, x: Tensor | None = None) -> str | None:
+    """Why `backend` cannot run (on `x`, if given), or None if it can."""
+    if backend == "native":
+        return cpu.unavailable_reason(x)
+    return _triton_unavailable_reason(x) if backend == "triton" else None
+
+
+def _triton_unavailable_reason(x: Tensor | None) -> str | None:
+    """Asked here, for `addersr.ops.triton` cannot be imported without triton."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed; builds of torch for CUDA bring it"
+    if x is not None and x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f"the tensors are {x.dtype}, the kernels take float32, bfloat16 and float16"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return None
+    if x is not None and not x.is_cuda:
+        return f"the tensors are on {x.device}, the kernels run on CUDA devices"
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return "there is no CUDA device"
+    capability = torch.cuda.get_device_capability(None if x is None else x.device)
+    return None if capability >= (8, 0) else f"compute capability {capability} is less than (8, 0)"
+
+
+def _implementation(backend: str, x: Tensor) -> ModuleType:
+    """The module to run; asked when the operator runs and not before, for a compiler cannot trace it."""
+    if backend == "auto":
+        fast = "triton" if x.is_cuda else "native"
+        backend = fast if unavailable_reason(fast, x) is None else "reference"
+    elif reason := unavailable_reason(backend, x):
+        raise BackendError(f"backend {backend!r} cannot run: {reason}")
+    if backend == "triton":
+        from addersr.ops import triton  # at the first call that needs it
+
+        return triton
+    return cpu if backend == "native" else reference
 
 
 @torch.library.register_fake("addersr::adder2d")  # type: ignore[untyped-decorator]  # torch has no annotation
@@ -86,12 +119,12 @@ def _grad_weight_fake(
     return torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
 
 
-def _save_inputs(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, ctx.stride, ctx.padding, ctx.backend = inputs
     ctx.save_for_backward(x, weight)
 
 
-def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[no-untyped-def]
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
     x, weight = ctx.saved_tensors
     rest = (grad, x, weight, ctx.stride, ctx.padding, ctx.backend)
     grad_x = torch.ops.addersr.adder2d_grad_input(*rest) if ctx.needs_input_grad[0] else None
@@ -102,7 +135,7 @@ def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, No
 torch.library.register_autograd("addersr::adder2d", _backward, setup_context=_save_inputs)
 
 
-def _refuse(ctx, grad: Tensor) -> None:  # type: ignore[no-untyped-def]
+def _refuse(ctx: Any, grad: Tensor) -> None:
     raise RuntimeError("adder2d can be differentiated once only: its gradients are surrogates")
 
 

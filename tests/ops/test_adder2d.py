@@ -187,14 +187,14 @@ def test_auto_takes_what_native_does_not(dtype: torch.dtype) -> None:
 
 def test_without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
-    cpu._library.cache_clear()
+    cpu.load.cache_clear()
     try:
         x, weight = torch.randn(1, 3, 5, 5), torch.randn(2, 3, 3, 3)
         assert torch.equal(adder2d(x, weight), adder2d(x, weight, backend="reference"))
         with pytest.raises(BackendError, match=r"no compiled kernels.*compiler"):
             adder2d(x, weight, backend="native")
     finally:
-        cpu._library.cache_clear()
+        cpu.load.cache_clear()
 
 
 # opcheck itself asks for the gradient of tensors that are no leaves
