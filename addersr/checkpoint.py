@@ -1,15 +1,15 @@
 """Weights on disk: one safetensors file that carries what it takes to build its network; finds the shipped ones.
 
-The metadata entry "addersr" is a JSON object: "format" (1), "model" (the network's class and arguments) and "card"
-(whatever the trainer says: data, steps, scores, licence). Nothing is ever unpickled.
+The metadata entry "addersr" is a JSON object: "format" (1), "model" (the network's class, "EDSR" or "QuantizedEDSR",
+and arguments) and "card" (whatever the trainer says: data, steps, scores, licence). Nothing is ever unpickled.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from addersr.atomic import replacing
 from addersr.errors import CheckpointError
 from addersr.models import EDSR, PRESETS
+from addersr.models.quantized import is_quantized, quantized_skeleton
 
 FORMAT = 1
 _PACKAGE = Path(__file__).parent
@@ -26,6 +27,16 @@ SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "checkpoints"
 
 DEFAULT_SIZES = ("small", "baseline", "large")
 """Preference among shipped weights when the user names none: the fastest first."""
+
+INT8_SUFFIX = "_int8"
+"""Behind the name of shipped weights: their quantised form."""
+
+Precision = Literal["float32", "int8"]
+
+_CLASSES: dict[str, Callable[[dict[str, Any]], EDSR]] = {
+    "EDSR": lambda config: EDSR(**config),
+    "QuantizedEDSR": quantized_skeleton,
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,11 @@ class Loaded:
     """The card: what `save` was given."""
     path: Path
 
+    @property
+    def precision(self) -> Precision:
+        """In what its adder units compute; int8 stands for quantised, to 8 bits or fewer."""
+        return "int8" if is_quantized(self.model) else "float32"
+
 
 def shipped() -> dict[str, Path]:
     """Name -> file of all weights that come with the package."""
@@ -47,7 +63,7 @@ def shipped() -> dict[str, Path]:
 
 
 def default_name(scale: int) -> str:
-    """The shipped model for a user who names none.
+    """The shipped model for a user who names none: one in float32, which `load` can take in int8.
 
     Raises:
         CheckpointError: nothing is shipped for this scale.
@@ -66,7 +82,7 @@ def save(path: str | os.PathLike[str], model: EDSR, metadata: Mapping[str, Any])
 
     Args:
         path: ends in .safetensors.
-        model: its parameters and buffers are written.
+        model: its parameters and buffers are written; its adder units may be quantised ones.
         metadata: the card, as JSON can hold it.
 
     Raises:
@@ -75,7 +91,8 @@ def save(path: str | os.PathLike[str], model: EDSR, metadata: Mapping[str, Any])
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"weights are written as .safetensors, got {path}")
-    header = {"format": FORMAT, "model": {"class": "EDSR", "config": model.config}, "card": dict(metadata)}
+    described = {"class": "QuantizedEDSR" if is_quantized(model) else "EDSR", "config": model.config}
+    header = {"format": FORMAT, "model": described, "card": dict(metadata)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,18 +102,28 @@ def save(path: str | os.PathLike[str], model: EDSR, metadata: Mapping[str, Any])
         raise CheckpointError(f"cannot write {path}: {error}") from error
 
 
-def load(name_or_path: str | os.PathLike[str], *, scale: int | None = None) -> Loaded:
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    scale: int | None = None,
+    precision: Precision | Literal["auto"] = "auto",
+) -> Loaded:
     """A network by the name of shipped weights, or by a safetensors file written by `save`.
 
     Args:
         name_or_path: a shipped name such as "edsr_small_x2", or a file.
         scale: the scale that the network must have, if any.
+        precision: what its adder units must compute in; "auto" takes the weights as they are. With "int8", a shipped
+            name stands for its quantised form, edsr_small_x2 for edsr_small_x2_int8.
 
     Raises:
         CheckpointError: there are no such weights, they cannot be read, belong to another architecture, or have
-            another scale.
+            another scale or precision.
     """
-    path = _find(str(name_or_path))
+    name = str(name_or_path)
+    if precision == "int8" and name in shipped() and name + INT8_SUFFIX in shipped():
+        name += INT8_SUFFIX
+    path = _find(name)
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get("addersr")
@@ -111,7 +138,13 @@ def load(name_or_path: str | os.PathLike[str], *, scale: int | None = None) -> L
         described = json.loads(header)
         if described["format"] > FORMAT:
             raise CheckpointError(f"{path} has format {described['format']}, which needs a newer addersr")
-        model = EDSR(**described["model"]["config"])
+        kind = described["model"]["class"]
+        if kind not in _CLASSES:
+            raise CheckpointError(
+                f"{path} holds a network of class {kind!r}, which this version does not know; it knows "
+                f"{' and '.join(_CLASSES)}"
+            )
+        model = _CLASSES[kind](described["model"]["config"])
         card = dict(described["card"])
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError) as error:
@@ -126,11 +159,26 @@ def load(name_or_path: str | os.PathLike[str], *, scale: int | None = None) -> L
         raise CheckpointError(
             f"{path} holds values that are not finite, in {broken[0]}: its training diverged"
         )
+    for key, (step, zero, top) in ((k, t.tolist()) for k, t in tensors.items() if k.endswith(".grid")):
+        if not (step > 0 and abs(zero) < 2**22 and 1 <= top <= 255):  # what the kernels rely on
+            raise CheckpointError(
+                f"{path} holds a grid that cannot be, {key}: step {step}, zero {zero}, top {top}"
+            )
     if scale is not None and model.scale != scale:
         raise CheckpointError(
             f"{path.stem} enlarges x{model.scale}, not x{scale}; shipped weights: {_listed(shipped())}"
         )
-    return Loaded(model.eval(), path.stem, card, path)
+    loaded = Loaded(model.eval(), path.stem, card, path)
+    if precision not in ("auto", loaded.precision):
+        raise CheckpointError(_other_precision(name, loaded))
+    return loaded
+
+
+def _other_precision(name: str, loaded: Loaded) -> str:
+    if loaded.precision == "int8":
+        return f"{name} is quantised to int8; name its float32 weights, or leave out --precision float32"
+    file = f"{loaded.name}{INT8_SUFFIX}.safetensors"
+    return f"{name} is in float32; quantise it: addersr quantize --model {name} --data PICTURES -o {file}"
 
 
 def _find(name: str) -> Path:

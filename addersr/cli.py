@@ -19,6 +19,7 @@ from addersr.errors import AdderSRError
 COMMANDS = {
     "upscale": ("addersr.inference.batch", "enlarge pictures"),
     "bench": ("addersr.evaluation.benchmark", "score a model by PSNR and SSIM on benchmark sets"),
+    "quantize": ("addersr.inference.quantize", "write a model in int8, calibrated on pictures"),
     "export": ("addersr.training.export", "write a model as weights (safetensors) or as an ONNX model"),
     "info": ("addersr.info", "show versions, backends and shipped weights"),
 }

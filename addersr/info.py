@@ -7,6 +7,7 @@ import sys
 import torch
 
 from addersr import __version__, checkpoint
+from addersr.models.quantized import parameter_count
 from addersr.ops import BACKENDS, cpu, unavailable_reason
 
 
@@ -34,6 +35,6 @@ def run(args: argparse.Namespace) -> int:
     print("\nshipped weights")
     for name, path in checkpoint.shipped().items():
         loaded = checkpoint.load(name)
-        parameters = sum(p.numel() for p in loaded.model.parameters())
-        print(f"  {name:18} x{loaded.model.scale}, {parameters / 1e6:.2f} M parameters, {path}")
+        parameters = parameter_count(loaded.model) / 1e6
+        print(f"  {name:18} x{loaded.model.scale}, {loaded.precision}, {parameters:.2f} M parameters, {path}")
     return 0

@@ -10,24 +10,19 @@ Times are medians over interleaved rounds by CUDA events; memory is the peak of 
 first call tunes and compiles and is not timed. Run nothing else on the device.
 """
 
-import argparse
-import json
-import statistics
 import sys
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
+import measure
 import torch
 import torch.nn.functional as F
+from measure import Call
 from ops import inputs, official, step
 from torch import Tensor
-from tqdm import tqdm
 
 from addersr.models import build
 from addersr.ops import adder2d, unavailable_reason
 
-Call = Callable[[], object]
 SHAPES = [(1, 64, 180, 320), (16, 64, 48, 48), (1, 32, 180, 320), (16, 32, 48, 48), (1, 256, 180, 320)]
 OFFICIAL_SHAPE = (1, 64, 60, 80)  # what its temporary leaves room for on small devices
 BATCH, PATCH = 16, 48
@@ -53,19 +48,19 @@ def convolution_tf32(x: Tensor, weight: Tensor) -> Tensor:
         return convolution(x, weight)
 
 
+def seconds(call: Call) -> list[float]:
+    """The seconds that one call takes on the device."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return [start.elapsed_time(end) / 1e3]
+
+
 def median_seconds(calls: dict[str, Call], repeats: int, title: str) -> dict[str, float]:
     """Median over interleaved rounds, after two of warming up."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for round_ in tqdm(range(repeats + 2), desc=title, leave=False):
-        for name, call in calls.items():
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            call()
-            end.record()
-            end.synchronize()
-            if round_ >= 2:
-                times[name].append(start.elapsed_time(end) / 1e3)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return measure.medians({name: partial(seconds, call) for name, call in calls.items()}, repeats, title, 2)
 
 
 def peak_mib(call: Call) -> float:
@@ -112,24 +107,24 @@ def float32_floor() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed of the Triton kernels on one NVIDIA GPU.")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--repeats", type=int, default=30)
-    args = parser.parse_args()
+    args = measure.parse_arguments("Speed of the Triton kernels on one NVIDIA GPU.", repeats=30)
     if reason := unavailable_reason("triton") or (
         not torch.cuda.is_available() and "there is no CUDA device"
     ):
         sys.exit(f"the Triton kernels cannot run: {reason}")
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
-    floor, results, ratios = float32_floor(), [], {}
+    floor = float32_floor()
+    machine = {
+        "gpu": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "floor_gsad_per_s": floor / 1e9,
+    }
+    report = measure.Report(machine)
+    ratios = report.ratios
 
     def record(name: str, shape: tuple[int, ...], call: Call, seconds: float, work: float | None) -> None:
-        rate = None if work is None else work / seconds / 1e9
-        results.append({"name": name, "shape": list(shape), "ms": seconds * 1e3, "gops_per_s": rate,
-                        "peak_mib": peak_mib(call)})  # fmt: skip
-        speed = "" if rate is None else f"{rate:10.1f} G/s"
-        print(f"{name:32} {'x'.join(map(str, shape)):14} {seconds * 1e3:9.3f} ms {speed}")
+        report.add(name, shape, seconds, work, peak_mib(call))
 
     for shape in SHAPES:
         x, weight = (t.cuda() for t in inputs(shape))
@@ -182,17 +177,7 @@ def main() -> None:
     adder_step, conv_step = times.values()
     ratios["training_step_vs_conv"] = adder_step / conv_step
 
-    print()
-    for name, ratio in ratios.items():
-        print(f"{name:64} {ratio:8.3f}")
-    if args.json:
-        machine = {
-            "gpu": torch.cuda.get_device_name(),
-            "torch": torch.__version__,
-            "floor_gsad_per_s": floor / 1e9,
-        }
-        report = {"machine": machine, "results": results, "ratios": ratios}
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    report.finish(args.json)
 
 
 if __name__ == "__main__":

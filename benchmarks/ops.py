@@ -1,35 +1,33 @@
-"""Speed of one adder layer beside a convolution of the same shape: ratios within one run, medians.
+"""Speed of one adder layer, 3x3, beside convolutions of the same shape: ratios within one run, medians.
 
     python benchmarks/ops.py [--json FILE] [--repeats 15]
 
-SAD/s counts one sum-of-absolute-differences term where a convolution has one MAC. Rounds of all candidates are
-interleaved, so that a change of the machine's speed meets all alike. The official formulation (AdderNet's adder.py:
-unfold, broadcast, absolute value, sum) is timed on a part of the picture and both are measured on that part. Memory is
-the peak growth of the process above the inputs, each measured in a fresh process.
+SAD/s counts one sum-of-absolute-differences term where a convolution has one MAC. "adder int8" is `sad2d`, bytes to
+32-bit sums, its filters packed in each call; "adder int8 unit" is a whole unit at inference, from floats to floats with
+quantising and the power activation. The int8 convolutions go from bytes to bytes. "step" is forward and backward to
+input and filters. The official formulation (AdderNet's adder.py: unfold, broadcast, absolute value, sum) is timed on a
+part of the picture and both are measured on that part. Memory is the peak growth of the process above the inputs, each
+measured in a fresh process. How times are taken is said in `measure.py`.
 
 Run nothing else beside it. glibc's allocator is told to keep large blocks, or page faults would dominate.
 """
 
-import argparse
-import json
-import multiprocessing
-import platform
-import statistics
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
+import measure
+import runtimes
 import torch
 import torch.nn.functional as F
+from measure import Call
 from torch import Tensor
-from tqdm import tqdm
 
-from addersr.ops import adder2d, cpu
+from addersr.ops import adder2d
+from addersr.ops.fused import ByteUnit, Grid, Tail
+from addersr.ops.int8 import sad2d
 
-Call = Callable[[], object]
 SHAPES = [(1, 64, 180, 320), (16, 64, 48, 48), (1, 32, 180, 320), (16, 32, 48, 48)]
+RATIO_SHAPE = SHAPES[0]
 OFFICIAL_SHAPE = (1, 64, 60, 80)
 
 
@@ -41,7 +39,7 @@ def official(x: Tensor, weight: Tensor) -> Tensor:
     return y.view(weight.shape[0], h, w, n).permute(3, 0, 1, 2)
 
 
-def inputs(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def inputs(shape: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Random input and filters, channels last."""
     torch.manual_seed(0)
     x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
@@ -69,111 +67,103 @@ def convolution(x: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(x, weight, padding=1)
 
 
-FORWARD = {"adder float32": adder, "conv float32": convolution}
+def _forward(layer: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, shape: Sequence[int]) -> Call:
+    return torch.inference_mode()(partial(layer, *(t.to(dtype) for t in inputs(shape))))
 
 
-def median_seconds(calls: dict[str, Call], repeats: int, title: str) -> dict[str, float]:
-    """Median over interleaved rounds, after two rounds of warming up."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for round_ in tqdm(range(repeats + 2), desc=title, leave=False):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if round_ >= 2:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def peak_mib(name: str, shape: tuple[int, ...]) -> float | None:
-    """Peak memory of one forward above what the process had with its inputs, in a fresh process; Linux only."""
-    if not sys.platform.startswith("linux"):
-        return None
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (name, shape))
-
-
-def _peak(name: str, shape: tuple[int, ...]) -> float:
+def _official(shape: Sequence[int]) -> Call:
     x, weight = inputs(shape)
-    layer = {**FORWARD, "official adder float32": official}[name]
-    tiny = inputs((1, shape[1], 4, 4))
-    with torch.inference_mode():
-        layer(*tiny)  # loads what is loaded once
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the high-water mark, an inherited one too
-        before = _kib("VmRSS")
-        layer(x, weight)
-        return (_kib("VmHWM") - before) / 1024
+    return torch.inference_mode()(partial(official, x, weight.contiguous()))
 
 
-def _kib(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+def _step(layer: Callable[[Tensor, Tensor], Tensor], shape: Sequence[int]) -> Call:
+    return step(layer, *inputs(shape))
+
+
+def _sums_of_bytes(shape: Sequence[int]) -> Call:
+    x, weight = ((t * 32 + 128).clamp(0, 255).to(torch.uint8).contiguous() for t in inputs(shape))
+    return partial(sad2d, x, weight, stride=1, padding=1, pad_value=128)
+
+
+def _byte_unit(shape: Sequence[int]) -> Call:
+    x, weight = inputs(shape)
+    x = x.to(ByteUnit.dtype, memory_format=ByteUnit.memory_format)
+    grid, channels = Grid.between(-2.0, 2.0, 8), shape[1]
+    scale = torch.full((channels,), -1 / weight[0].numel())
+    tail = Tail(scale, torch.ones(channels), gain=1.0, relu=True, alpha=0.8, eps=1e-6)
+    return partial(ByteUnit(grid.bytes_of(weight), grid, tail), x, torch.empty_like(x))
+
+
+INT8_ELSEWHERE: dict[str, Callable[[Sequence[int]], Call]] = {
+    **{
+        f"conv int8 ONNX Runtime {form}": partial(runtimes.int8_convolution_onnxruntime, quant_format=form)
+        for form in runtimes.FORMATS
+    },
+    "conv int8 OpenVINO": runtimes.int8_convolution_openvino,
+}
+FORWARD: dict[str, Callable[[Sequence[int]], Call]] = {
+    "adder float32": partial(_forward, adder, torch.float32),
+    "adder int8": _sums_of_bytes,
+    "adder int8 unit": _byte_unit,
+    "conv float32": partial(_forward, convolution, torch.float32),
+    "conv bfloat16": partial(_forward, convolution, torch.bfloat16),
+    **INT8_ELSEWHERE,
+}
+STEPS: dict[str, Callable[[Sequence[int]], Call]] = {
+    "adder float32 step": partial(_step, adder),
+    "conv float32 step": partial(_step, convolution),
+}
+OFFICIAL: dict[str, Callable[[Sequence[int]], Call]] = {
+    "adder float32": FORWARD["adder float32"],
+    "official adder float32": _official,
+}
+
+
+def _compare(
+    report: measure.Report,
+    candidates: Mapping[str, Callable[[Sequence[int]], Call]],
+    shape: tuple[int, ...],
+    repeats: int,
+    forwards: int = 1,
+) -> tuple[dict[str, float], dict[str, float | None]]:
+    """`measure.compare` of candidates that do the work of so many forwards."""
+    n, c, h, w = shape
+    work, tiny = forwards * n * h * w * c * c * 9, [(1, c, 4, 4)]
+    label = "x".join(map(str, shape))
+    return measure.compare(report, label, candidates, tiny, [shape], shape, work, repeats)
+
+
+def ratios(seconds: Mapping[str, float]) -> dict[str, float | None]:
+    """From the times at `RATIO_SHAPE`: the step's is a ratio of times, the others are of speeds."""
+    speed = partial(measure.speed_ratio, seconds)
+    return {
+        "float32_vs_conv": speed("adder float32", ["conv float32"]),
+        "int8_vs_conv": speed("adder int8", ["conv float32"]),
+        "int8_vs_bf16": speed("adder int8", ["conv bfloat16"]),
+        # the fastest of ONNX Runtime's two formats and OpenVINO
+        "int8_vs_onnxruntime_int8": speed("adder int8", list(INT8_ELSEWHERE)),
+        "int8_unit_vs_conv": speed("adder int8 unit", ["conv float32"]),
+        "step_vs_conv": seconds["adder float32 step"] / seconds["conv float32 step"],
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed of one adder layer beside a convolution.")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--repeats", type=int, default=15)
-    args = parser.parse_args()
-    from addersr.training.command import (
-        keep_memory,
-    )  # here, for the processes that measure memory need no lightning
+    args = measure.parse_arguments("Speed of one adder layer beside convolutions.", repeats=15)
+    # here, for the processes that measure memory need no lightning
+    from addersr.training.command import keep_memory
 
     keep_memory()
-    results, ratios = [], {}
-
-    def record(
-        name: str, shape: tuple[int, ...], seconds: float, work: float, peak: float | None = None
-    ) -> None:
-        results.append({"name": name, "shape": list(shape), "ms": seconds * 1e3, "gops_per_s": work / seconds / 1e9,
-                        "peak_mib": peak})  # fmt: skip
-        memory = "" if peak is None else f"{peak:10.1f} MiB"
-        print(
-            f"{name:32} {'x'.join(map(str, shape)):14} {seconds * 1e3:9.2f} ms {work / seconds / 1e9:8.1f} G/s{memory}"
-        )
-
+    report = measure.Report()
     for shape in SHAPES:
-        x, weight = inputs(shape)
-        work = x.numel() * weight[0].numel()
-        with torch.inference_mode():
-            calls: dict[str, Call] = {name: partial(f, x, weight) for name, f in FORWARD.items()}
-            forward = median_seconds(calls, args.repeats, f"forward {shape}")
-        steps = {name: step(f, x, weight) for name, f in FORWARD.items()}
-        both = median_seconds(steps, args.repeats, f"step {shape}")
-        for name in FORWARD:
-            record(f"{name} forward", shape, forward[name], work, peak_mib(name, shape))
-        for name in FORWARD:
-            record(f"{name} step", shape, both[name], 3 * work)
-        label = "x".join(map(str, shape))
-        ratios[f"float32_vs_conv {label}"] = forward["conv float32"] / forward["adder float32"]
-        ratios[f"step_vs_conv {label}"] = both["adder float32"] / both["conv float32"]
-
-    x, weight = inputs(OFFICIAL_SHAPE)
-    weight = weight.contiguous()
-    work = x.numel() * weight[0].numel()
-    with torch.inference_mode():
-        calls = {
-            "adder float32": lambda: adder(x, weight),
-            "official adder float32": lambda: official(x, weight),
-        }
-        part = median_seconds(calls, args.repeats, f"official {OFFICIAL_SHAPE}")
-    peaks = {name: peak_mib(name, OFFICIAL_SHAPE) for name in part}
-    for name, seconds in part.items():
-        record(f"{name} forward", OFFICIAL_SHAPE, seconds, work, peaks[name])
-    ratios["speedup_vs_official"] = part["official adder float32"] / part["adder float32"]
-    if peaks["adder float32"] and peaks["official adder float32"]:
-        ratios["memory_vs_official"] = peaks["adder float32"] / peaks["official adder float32"]
-
-    print()
-    for name, ratio in ratios.items():
-        print(f"{name:40} {ratio:8.3f}")
-    if args.json:
-        machine = {
-            "processor": platform.processor() or platform.machine(), "instruction_set": cpu.instruction_set(),
-            "threads": torch.get_num_threads(), "torch": torch.__version__,
-        }  # fmt: skip
-        args.json.write_text(
-            json.dumps({"machine": machine, "results": results, "ratios": ratios}, indent=1) + "\n"
-        )
+        forward, _ = _compare(report, FORWARD, shape, args.repeats)
+        steps, _ = _compare(report, STEPS, shape, args.repeats, forwards=3)
+        if shape == RATIO_SHAPE:
+            report.ratios |= ratios(forward | steps)
+    part, peaks = _compare(report, OFFICIAL, OFFICIAL_SHAPE, args.repeats)
+    report.ratios["speedup_vs_official"] = part["official adder float32"] / part["adder float32"]
+    ours, theirs = peaks["adder float32"], peaks["official adder float32"]
+    report.ratios["memory_vs_official"] = ours / theirs if ours and theirs else None
+    report.finish(args.json)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ struct Adder2dKernels {
     void (*grad_input)(const Adder2dShape&, const float* grad_y, const float* x, const float* packed, float* grad_x,
                        int threads);
     UnitKernels unit;
-    // y: the whole unit at inference (unit_tail.hpp)
-    void (*infer)(const Adder2dShape&, const UnitTail&, const float* x, const float* packed, float* y, int threads);
+    // y: the whole unit at inference (unit_tail.hpp). The residual, shaped like y, may be null.
+    void (*infer)(const Adder2dShape&, const UnitTail&, const float* x, const float* packed, const float* residual,
+                  float* y, int threads);
     Sad2dKernels sad2d;
 };
 

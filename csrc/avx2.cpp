@@ -23,6 +23,13 @@ struct Vec {
     }
     static reg load_some(const float* p, int64_t n) { return _mm256_maskload_ps(p, first(n)); }
     static void store_some(float* p, reg a, int64_t n) { _mm256_maskstore_ps(p, first(n), a); }
+    // IEEE half precision
+    static reg load_half(const uint16_t* p) {
+        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    static void store_half(uint16_t* p, reg a) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+    }
     static reg set1(float a) { return _mm256_set1_ps(a); }
     static reg zero() { return _mm256_setzero_ps(); }
     static reg add(reg a, reg b) { return _mm256_add_ps(a, b); }
@@ -66,10 +73,11 @@ struct Sad {
 #include "unit_tail.hpp"
 
 #include "sad2d_kernels.hpp"
+#include "shuffle_conv.hpp"
 
 #include "unit_kernels.hpp"
 
 }  // namespace
 
 const Adder2dKernels adder2d_avx2 = {"avx2", Vec::lanes, Vec::max_vectors, forward, grad_input, {unit_forward, unit_backward},
-                                       unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, sad2d_workspace_bytes}};
+                                       unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes}};

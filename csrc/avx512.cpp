@@ -21,6 +21,13 @@ struct Vec {
     static __mmask16 first(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
     static reg load_some(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
     static void store_some(float* p, reg a, int64_t n) { _mm512_mask_storeu_ps(p, first(n), a); }
+    // IEEE half precision
+    static reg load_half(const uint16_t* p) {
+        return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+    static void store_half(uint16_t* p, reg a) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+    }
     static reg set1(float a) { return _mm512_set1_ps(a); }
     static reg zero() { return _mm512_setzero_ps(); }
     static reg add(reg a, reg b) { return _mm512_add_ps(a, b); }
@@ -73,10 +80,11 @@ struct Sad {
 #include "unit_tail.hpp"
 
 #include "sad2d_kernels.hpp"
+#include "shuffle_conv.hpp"
 
 #include "unit_kernels.hpp"
 
 }  // namespace
 
 const Adder2dKernels adder2d_avx512 = {"avx512", Vec::lanes, Vec::max_vectors, forward, grad_input, {unit_forward, unit_backward},
-                                       unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, sad2d_workspace_bytes}};
+                                       unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes}};

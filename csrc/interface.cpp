@@ -16,7 +16,9 @@ bool runs_here(const Adder2dKernels* set) {
     if (set == &adder2d_avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512bw");
-    if (set == &adder2d_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (set == &adder2d_avx2)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+               __builtin_cpu_supports("f16c");
     return true;
 }
 #else
@@ -123,8 +125,8 @@ EXPORT void addersr_adder2d_pack(const Adder2dShape* shape, const float* weight,
 
 // A whole unit at inference. Returns as those above.
 EXPORT int addersr_unit_infer(const Adder2dShape* shape, const UnitTail* tail, const float* x, const float* packed,
-                              float* y, int threads) try {
-    chosen()->infer(*shape, *tail, x, packed, y, threads);
+                              const float* residual, float* y, int threads) try {
+    chosen()->infer(*shape, *tail, x, packed, residual, y, threads);
     return 0;
 } catch (const std::bad_alloc&) {
     return 1;
@@ -159,6 +161,12 @@ EXPORT void addersr_sad2d_sums(const Sad2dShape* shape, const uint8_t* x, uint8_
 }
 
 EXPORT void addersr_sad2d_unit(const Sad2dShape* shape, const Quantizer* quantizer, const UnitTail* tail,
-                               const float* x, const uint32_t* packed, float* y, uint8_t* workspace, int threads) {
-    chosen()->sad2d.unit(*shape, *quantizer, *tail, x, packed, y, workspace, threads);
+                               const uint16_t* x, const uint32_t* packed, const uint16_t* residual, uint16_t* y,
+                               uint8_t* workspace, int threads) {
+    chosen()->sad2d.unit(*shape, *quantizer, *tail, x, packed, residual, y, workspace, threads);
+}
+
+EXPORT void addersr_shuffle_conv(const ShuffleConvShape* shape, const uint16_t* x, const float* weight,
+                                 const float* bias, const float* base, float* y, int threads) {
+    chosen()->sad2d.shuffle_conv(*shape, x, weight, bias, base, y, threads);
 }

@@ -31,6 +31,27 @@ struct Vec {
         if (n == lanes) return store(p, a);
         for (int64_t lane = 0; lane < n; ++lane) p[lane] = a[lane];
     }
+    // IEEE half precision. A multiplication moves the exponent, and makes or takes subnormal numbers as it should.
+    using ints = int32_t __attribute__((vector_size(16)));
+    static reg load_half(const uint16_t* p) {
+        const ints half{p[0], p[1], p[2], p[3]};
+        const reg large = reinterpret_cast<reg>((half & 0x7fff) << 13) * 0x1p112f;
+        const ints bits = reinterpret_cast<ints>(large);
+        const ints special = bits >= 0x47800000;  // 65536 and above: infinity or not a number
+        return reinterpret_cast<reg>(bits | (special & 0x7f800000) | (half & 0x8000) << 16);
+    }
+    static void store_half(uint16_t* p, reg a) {
+        const ints bits = reinterpret_cast<ints>(a), magnitude = bits & 0x7fffffff;
+        // Adding this power of two rounds to the last bit of a half, of a subnormal one at the least.
+        const ints exponent = magnitude & 0x7f800000;
+        const ints unit = (exponent < 0x38800000 ? ints{} + 0x38800000 : exponent) + (13 << 23);
+        const reg rounder = reinterpret_cast<reg>(unit);
+        const ints rounded = reinterpret_cast<ints>((reinterpret_cast<reg>(magnitude) + rounder) - rounder);
+        const ints small = reinterpret_cast<ints>(reinterpret_cast<reg>(rounded) * 0x1p-112f) >> 13;
+        const ints large = magnitude > 0x7f800000 ? ints{} + 0x7e00 : ints{} + 0x7c00;
+        const ints half = (rounded >= 0x47800000 || magnitude >= 0x7f800000 ? large : small) | (bits >> 16 & 0x8000);
+        for (int lane = 0; lane < lanes; ++lane) p[lane] = static_cast<uint16_t>(half[lane]);
+    }
     static reg set1(float a) { return reg{a, a, a, a}; }
     static reg zero() { return reg{}; }
     static reg add(reg a, reg b) { return a + b; }
@@ -74,10 +95,11 @@ struct Sad {
 #include "unit_tail.hpp"
 
 #include "sad2d_kernels.hpp"
+#include "shuffle_conv.hpp"
 
 #include "unit_kernels.hpp"
 
 }  // namespace
 
 const Adder2dKernels adder2d_portable = {"portable", Vec::lanes, Vec::max_vectors, forward, grad_input, {unit_forward, unit_backward},
-                                       unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, sad2d_workspace_bytes}};
+                                       unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes}};

@@ -29,8 +29,13 @@ struct UnitTail {
     int64_t repeats;
     int32_t relu, power;
     float alpha, eps, floor;
-    const float* residual;  // (o, oh, ow) or null
     float residual_scaling;
+};
+
+// The end of a network: planes (c r r, h, w) in half precision are shuffled to (c, r h, r w), convolved by 3x3 filters with
+// zeros around, and added to a picture (3, r h, r w) in float32. r is 2 or 3.
+struct ShuffleConvShape {
+    int64_t c, h, w, r;
 };
 
 struct Sad2dKernels {
@@ -38,9 +43,12 @@ struct Sad2dKernels {
     // y (o, oh, ow) = sum |x - w|, where the outside of the picture counts as pad_value.
     void (*sums)(const Sad2dShape&, const uint8_t* x, uint8_t pad_value, const uint32_t* packed, int32_t* y,
                  uint8_t* workspace, int threads);
-    // y (o, oh, ow): the whole unit, from float to float. Stride 1.
-    void (*unit)(const Sad2dShape&, const Quantizer&, const UnitTail&, const float* x, const uint32_t* packed, float* y,
-                 uint8_t* workspace, int threads);
+    // y (o, oh, ow): the whole unit, maps in half precision. Stride 1. The residual, shaped like y, may be null.
+    void (*unit)(const Sad2dShape&, const Quantizer&, const UnitTail&, const uint16_t* x, const uint32_t* packed,
+                 const uint16_t* residual, uint16_t* y, uint8_t* workspace, int threads);
+    // y = base + bias + convolution; weight (c, row, column, colour). y may be base.
+    void (*shuffle_conv)(const ShuffleConvShape&, const uint16_t* x, const float* weight, const float* bias,
+                         const float* base, float* y, int threads);
     // Bytes of workspace that each thread needs, a multiple of 64; the workspace begins at one.
     int64_t (*workspace_bytes)(const Sad2dShape&);
 };

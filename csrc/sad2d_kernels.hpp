@@ -30,7 +30,7 @@ struct Bands {
     int64_t plane;                 // bytes of the entries of one channel and group: an odd number of cache lines, so
                                    // that those of a block are spread over all sets of the cache
     int64_t span, width;           // output columns of a band and of the picture, at stride 1
-    int64_t across, count;         // bands side by side and in all
+    int64_t across, down, count;   // bands side by side, below one another, and in all
 
     explicit Bands(const Sad2dShape& s)
         : rows(s.stride_h == 1 ? least(kBandRows, s.oh) : 1),
@@ -42,8 +42,19 @@ struct Bands {
           span(cells * kCell),
           width((s.ow - 1) * s.stride_w + 1),
           across(ceil_div(width, span)),
-          count(ceil_div(s.oh, rows) * across) {}
+          down(ceil_div(s.oh, rows)),
+          count(across * down) {}
+
+    // Where band `i` of those below one another begins: they are alike within a row, so that threads end together.
+    int64_t top(int64_t i, int64_t height) const { return height * i / down; }
 };
+
+// Bring the values of one block of pixels near, or what lies there.
+template <int Bytes>
+inline void prefetch_block(const void* at) {
+    for (int64_t byte = 0; byte < kBlockPixels * Bytes; byte += 64)
+        __builtin_prefetch(static_cast<const uint8_t*>(at) + byte);
+}
 
 inline int64_t padded_filters(int64_t filters) { return ceil_div(filters, kFewFilters) * kFewFilters; }
 
@@ -149,10 +160,11 @@ void block_sums(const uint8_t* entries, const int64_t* offsets, int64_t steps, c
 // Cut the output into bands, and call in parallel
 //   read(c, y, x, bytes, sums, excess): all columns of a band, of input row y from column x on. It sets the bytes, adds
 //     them to `sums` and their excess to `excess`;
+//   expect(o, y, x): what `write` needs for these outputs may be brought near;
 //   write(o, y, x, sums, excess, count): `count` neighbouring outputs, at stride 1 across.
-template <class Read, class Write>
+template <class Read, class Expect, class Write>
 void parallel_bands(const Sad2dShape& s, const uint32_t* packed, uint8_t* workspace, int threads, Read read,
-                    Write write) {
+                    Expect expect, Write write) {
     const Bands b(s);
     const int64_t steps = s.c * b.groups * s.kh, room_bytes = sad2d_workspace_bytes(s);
 #pragma omp parallel num_threads(threads)
@@ -162,10 +174,22 @@ void parallel_bands(const Sad2dShape& s, const uint32_t* packed, uint8_t* worksp
             room.offsets[step] = step / s.kh * b.plane + step % s.kh * b.cells * kEntry;
 #pragma omp for schedule(dynamic, 1)
         for (int64_t band = 0; band < b.count; ++band) {
-            const int64_t top = band / b.across * b.rows, left = band % b.across * b.span;
-            const int64_t rows = least(b.rows, s.oh - top), columns = least(b.span, b.width - left);
+            const int64_t top = b.top(band / b.across, s.oh), rows = b.top(band / b.across + 1, s.oh) - top;
+            const int64_t left = band % b.across * b.span, columns = least(b.span, b.width - left);
             lay_out(s, b, room, top, rows, left, read);
             for (int64_t pixel = 0; pixel < rows * b.span; pixel += kBlockPixels) {
+                // The parts of the block that lie in one row each: run(place in the band, y, x, count).
+                const auto each_run = [&](const auto& run) {
+                    const int64_t last = least(pixel + kBlockPixels, rows * b.span);
+                    for (int64_t at = pixel, next; at < last; at = next) {
+                        next = least(last, (at / b.span + 1) * b.span);
+                        const int64_t x = at % b.span, count = least(next - at, columns - x);
+                        if (count > 0) run(at, top + at / b.span, left + x, count);
+                    }
+                };
+                each_run([&](int64_t, int64_t y, int64_t x, int64_t) {
+                    for (int64_t o = 0; o < s.o; ++o) expect(o, y, x);
+                });
                 const uint32_t* block = packed;
                 for (int64_t o = 0; o < s.o;) {
                     const bool full = padded_filters(s.o) - o >= Sad::filters;
@@ -175,16 +199,10 @@ void parallel_bands(const Sad2dShape& s, const uint32_t* packed, uint8_t* worksp
                     const int64_t filters = full ? Sad::filters : kFewFilters;
                     block += filters * steps, o += filters;
                 }
-                for (int64_t at = pixel; at < least(pixel + kBlockPixels, rows * b.span);) {
-                    const int64_t row = at / b.span, x = at % b.span;
-                    const int64_t next = least(pixel + kBlockPixels, (row + 1) * b.span);
-                    const int64_t count = least(next - at, columns - x);
-                    if (count > 0)
-                        for (int64_t o = 0; o < s.o; ++o)
-                            write(o, top + row, left + x, room.sums + o * kBlockPixels + at - pixel, room.excess + at,
-                                  count);
-                    at = next;
-                }
+                each_run([&](int64_t at, int64_t y, int64_t x, int64_t count) {
+                    for (int64_t o = 0; o < s.o; ++o)
+                        write(o, y, x, room.sums + o * kBlockPixels + at - pixel, room.excess + at, count);
+                });
             }
         }
     }
@@ -210,11 +228,14 @@ void sad2d_sums(const Sad2dShape& s, const uint8_t* x, uint8_t pad_value, const 
         for (int64_t i = (s.stride_w - column % s.stride_w) % s.stride_w; i < count; i += s.stride_w)
             to[(column + i) / s.stride_w] = sums[i];
     };
-    parallel_bands(s, packed, workspace, threads, read, write);
+    const auto expect = [&](int64_t o, int64_t row, int64_t column) {
+        prefetch_block<4>(y + (o * s.oh + row) * s.ow + column / s.stride_w);
+    };
+    parallel_bands(s, packed, workspace, threads, read, expect, write);
 }
 
-void sad2d_unit(const Sad2dShape& s, const Quantizer& q, const UnitTail& tail, const float* x, const uint32_t* packed,
-                float* y, uint8_t* workspace, int threads) {
+void sad2d_unit(const Sad2dShape& s, const Quantizer& q, const UnitTail& tail, const uint16_t* x,
+                const uint32_t* packed, const uint16_t* residual, uint16_t* y, uint8_t* workspace, int threads) {
     const int64_t columns = Bands(s).columns;
     const auto inverse_step = Vec::set1(q.inverse_step);
     const auto bottom = Vec::set1(static_cast<float>(-q.zero)), top = Vec::set1(static_cast<float>(q.top - q.zero));
@@ -237,13 +258,13 @@ void sad2d_unit(const Sad2dShape& s, const Quantizer& q, const UnitTail& tail, c
         };
         if (row < 0 || row >= s.h) return pad(0, columns);
         const int64_t from = column < 0 ? -column : 0, last = least(columns, s.w - column);
-        const float* values = x + (c * s.h + row) * s.w + column;
+        const uint16_t* values = x + (c * s.h + row) * s.w + column;
         pad(0, from);
         for (int64_t i = from; i < last; i += Vec::lanes) {
             const int64_t lanes = least(Vec::lanes, last - i);
             using Bytes = uint8_t __attribute__((vector_size(Vec::lanes)));
             auto beyond = Vec::load_some(excess + i, lanes);
-            const IntReg levels = quantize(Vec::load_some(values + i, lanes), beyond);
+            const IntReg levels = quantize(load_some_half(values + i, lanes), beyond);
             IntReg total;
             std::memcpy(&total, sums + i, sizeof total);
             total += levels;
@@ -258,18 +279,22 @@ void sad2d_unit(const Sad2dShape& s, const Quantizer& q, const UnitTail& tail, c
     const auto write = [&](int64_t o, int64_t row, int64_t column, const int32_t* sums, const float* excess,
                            int64_t count) {
         const int64_t at = (o * s.oh + row) * s.ow + column;
-        const float* input = x + (o / tail.repeats * s.h + row) * s.w + column;
-        const float* residual = tail.residual ? tail.residual + at : nullptr;
+        const uint16_t* input = x + (o / tail.repeats * s.h + row) * s.w + column;
         const auto scale = Vec::set1(tail.scale[o] * q.step), bias = Vec::set1(tail.bias[o]);
         for (int64_t i = 0; i < count; i += Vec::lanes) {
             const int64_t lanes = least(Vec::lanes, count - i);
             IntReg whole;  // the rooms of `sums` and `excess` reach beyond their ends
             std::memcpy(&whole, sums + i, sizeof whole);
             const auto total = Vec::add(__builtin_convertvector(whole, Vec::reg), Vec::load(excess + i));
-            const auto added = residual ? Vec::load_some(residual + i, lanes) : Vec::zero();
-            const auto result = unit_tail(tail, total, scale, bias, Vec::load_some(input + i, lanes), added);
-            Vec::store_some(y + at + i, result, lanes);
+            const auto added = residual ? load_some_half(residual + at + i, lanes) : Vec::zero();
+            const auto seen = load_some_half(input + i, lanes);
+            store_some_half(y + at + i, unit_tail(tail, half_pow, total, scale, bias, seen, residual, added), lanes);
         }
     };
-    parallel_bands(s, packed, workspace, threads, read, write);
+    const auto expect = [&](int64_t o, int64_t row, int64_t column) {
+        const int64_t at = (o * s.oh + row) * s.ow + column;
+        prefetch_block<2>(y + at);
+        if (residual) prefetch_block<2>(residual + at);
+    };
+    parallel_bands(s, packed, workspace, threads, read, expect, write);
 }

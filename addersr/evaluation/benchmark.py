@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from addersr.evaluation.protocol import DEFAULT, PROTOCOLS, Protocol
 from addersr.evaluation.sets import PictureFiles, find_pictures, load_pair
 from addersr.inference import options
 from addersr.progress import bar_columns
+
+if TYPE_CHECKING:
+    from addersr.inference.upscaler import Upscaler
 
 Upscale = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 """(H, W, 3) -> (sH, sW, 3), both uint8, or both float64 in 0..255 under a protocol that does not quantise."""
@@ -38,6 +41,8 @@ class Model:
     upscale: Upscale | None = None
     """None: bicubic."""
     parameters: int = 0
+    precision: str | None = None
+    """float32 or int8; None for bicubic."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Result:
     seconds: float
     """Wall-clock time inside the model, all pictures together, without reading and scoring them."""
     parameters: int
+    precision: str | None
+    """float32 or int8; None for bicubic."""
     lr: str
     """`files` or `made`."""
     lr_sha256: str | None
@@ -119,6 +126,7 @@ def score_set(model: Model, pictures: list[PictureFiles], protocol: Protocol, *,
         images=len(scores),
         seconds=seconds,
         parameters=model.parameters,
+        precision=model.precision,
         lr="files" if protocol.quantised and pictures[0].lr is not None else "made",
         lr_sha256=digest.hexdigest() if protocol.quantised else None,
         pictures=scores,
@@ -206,13 +214,20 @@ def _load_model(args: argparse.Namespace) -> Model:
     if args.model == BICUBIC:
         return Model(BICUBIC, scale)
     # Bicubic needs neither the network nor its kernels.
-    import torch
-
     from addersr import checkpoint
     from addersr.inference.upscaler import Upscaler
+    from addersr.models.quantized import parameter_count
 
-    loaded = checkpoint.load(args.model or checkpoint.default_name(scale), scale=args.scale)
+    name = args.model or checkpoint.default_name(scale)
+    loaded = checkpoint.load(name, scale=args.scale, precision=args.precision)
     upscaler = Upscaler(loaded.model, device=args.device, tile=args.tile)
+    parameters = parameter_count(loaded.model)
+    return Model(loaded.name, loaded.model.scale, upscale_by(upscaler), parameters, loaded.precision)
+
+
+def upscale_by(upscaler: "Upscaler") -> Upscale:
+    """An upscaler as `Model` wants it: 8 bits to 8 bits, and float64 with no rounding on the way."""
+    import torch  # not at the top, as above
 
     def upscale(lr: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if lr.dtype == np.uint8:
@@ -222,8 +237,7 @@ def _load_model(args: argparse.Namespace) -> Model:
         result: npt.NDArray[Any] = upscaler.upscale_tensor(x)[0].permute(1, 2, 0).double().numpy()
         return result * 255.0
 
-    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
-    return Model(loaded.name, loaded.model.scale, upscale, parameters)
+    return upscale
 
 
 def _check_writable(path: Path) -> None:

@@ -199,7 +199,7 @@ def run(args: argparse.Namespace) -> int:
     if not all(args.if_exists == "skip" and os.path.lexists(job.target) for job in jobs):
         check_output(jobs, args.output)
     name = args.model or checkpoint.default_name(args.scale or DEFAULT_SCALE)
-    loaded = checkpoint.load(name, scale=args.scale)
+    loaded = checkpoint.load(name, scale=args.scale, precision=args.precision)
     upscaler = Upscaler(loaded.model, device=args.device, tile=args.tile)
     report = Report(failed=failed)
     try:

@@ -11,7 +11,7 @@ from addersr.layers.quantized import QuantizedUnit, fused
 from addersr.models import EDSR
 from addersr.models.edsr import ResidualBlock
 from addersr.ops import cpu
-from addersr.ops.fused import ByteUnit, FloatUnit
+from addersr.ops.fused import ByteUnit, FloatUnit, ShuffleConv
 
 Unit = FloatUnit | ByteUnit
 
@@ -47,7 +47,14 @@ class FusedEDSR:
         self._upsampler = [
             _fused(layer) if isinstance(layer, AdderUnit | QuantizedUnit) else layer for layer in model.upsampler
         ]
-        self._format = self._last.memory_format
+        # On planes the last shuffle and the last layer are one kernel; channels last leaves them to torch.
+        *rest, shuffle = model.upsampler
+        self._shuffle_conv: ShuffleConv | None = None
+        if isinstance(self._last, ByteUnit) and isinstance(rest[-1], QuantizedUnit):
+            self._upsampler.pop()
+            assert isinstance(shuffle, nn.PixelShuffle) and model.tail.bias is not None
+            self._shuffle_conv = ShuffleConv(model.tail.weight, model.tail.bias, shuffle.upscale_factor)
+        self._format, self._dtype = self._last.memory_format, self._last.dtype
         self._maps: dict[str, Tensor] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -56,7 +63,7 @@ class FusedEDSR:
             model = self._model
             centred = x - model.mean
             seen = centred if model.box_cox is None else torch.cat((centred, model.box_cox(x)), 1)
-            head = model.head(seen.contiguous(memory_format=torch.channels_last))
+            head = model.head(seen.contiguous(memory_format=self._format))
             features = self._map("features", head.shape).copy_(head)
             current = features
             for first, second in self._blocks:
@@ -66,20 +73,26 @@ class FusedEDSR:
             current = self._last(current, features, features)
             for i, layer in enumerate(self._upsampler):
                 if isinstance(layer, nn.Module):
-                    current = layer(current)
+                    current = layer(current.float())
                 else:
                     n, _, h, w = current.shape
-                    current = current.contiguous(memory_format=self._format)
+                    current = current.to(self._dtype, memory_format=self._format)
                     current = layer(current, self._map(f"upsampler {i}", torch.Size((n, layer.channels, h, w))))
-            picture: Tensor = model.tail(current)
-            if model.global_skip == "none":
-                return picture + model.mean
-            return picture.add_(F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False))
+            if self._shuffle_conv is None:
+                return self._base(x).add_(model.tail(current.float()))
+            return self._shuffle_conv(current, self._base(x))
+
+    def _base(self, x: Tensor) -> Tensor:
+        """What the network's last layer is added to, (N, 3, s H, s W) contiguous."""
+        if self._model.global_skip == "none":
+            n, c, h, w = x.shape
+            return self._model.mean.expand(n, c, h * self.scale, w * self.scale).contiguous()
+        return F.interpolate(x.contiguous(), scale_factor=self.scale, mode="bilinear", align_corners=False)
 
     def _map(self, name: str, shape: torch.Size) -> Tensor:
         """A map of this shape in the units' layout, in memory that belongs to `name`."""
         if name not in self._maps or self._maps[name].numel() < shape.numel():
-            self._maps[name] = torch.empty(shape.numel())
+            self._maps[name] = torch.empty(shape.numel(), dtype=self._dtype)
         n, c, h, w = shape
         room = self._maps[name][: shape.numel()]
         if self._format == torch.channels_last:

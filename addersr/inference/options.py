@@ -25,7 +25,14 @@ def tile(text: str) -> int | Literal["auto"]:
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how a network is run: ``--tile``, ``--device``."""
+    """Add the options that say how a network is run: ``--precision``, ``--tile``, ``--device``."""
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "float32", "int8"],
+        default="auto",
+        help="float32, or int8 for quantised weights: of a shipped NAME those of NAME_int8 (default: what the "
+        "weights are in)",
+    )
     parser.add_argument(
         "--tile",
         type=tile,

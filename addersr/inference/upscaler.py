@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from math import isqrt
+from threading import Lock
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -15,6 +16,8 @@ from addersr.errors import AdderSRError, BackendError
 from addersr.images.files import Picture, Samples, from_tensor, to_tensor
 from addersr.images.resize import imresize
 from addersr.images.tiles import Box, Tile, split
+from addersr.inference.fused import FusedEDSR, fusable
+from addersr.models import EDSR
 
 __all__ = ["Progress", "Upscaler", "fill_hidden"]
 
@@ -24,6 +27,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 _CPU_BUDGET = 3 * 2**30  # bytes of feature maps: 1 megapixel whole at 32 channels and x2, on any laptop
 _GPU_SHARE = 0.5  # of the memory that is free on an accelerator
 _LIVE_MAPS = 6  # of the widest size at once, measured: an adder unit's values between its steps
+_LIVE_MAPS_FUSED = 4  # the same where a unit is one kernel call, measured: its own map, the shuffled one, the tail's
 _LEAST_TILE = 32  # LR pixels; smaller ones would be nearly all halo
 _PROBE = 16  # side of the picture that finds the widest map
 _BICUBIC_HALO = 3  # the cubic kernel reaches 2 pixels, and half a pixel of phase
@@ -32,6 +36,10 @@ _ALPHA_TILE = 1024
 
 class Upscaler:
     """A network made ready to upscale pictures of any size.
+
+    On the CPU an adder network goes through `addersr.inference.fused`, which takes its weights over as they are now;
+    where that cannot be (`fusable`), through its own modules. Several threads may call; the network runs for one at a
+    time.
 
     Tiling. A network of receptive-field radius r gives an output pixel the same value from a window that
     reaches r LR pixels around it as from the whole picture (`addersr.images.tiles`), so the tile size changes
@@ -79,7 +87,10 @@ class Upscaler:
         self._auto = tile == "auto"
         # In auto mode: the limit that running out of memory has set.
         self._tile = None if tile == "auto" else tile
-        self._bytes_per_pixel = _LIVE_MAPS * self.dtype.itemsize * self._widest_map() if self._auto else 0
+        self._network = self._prepare()
+        self._lock = Lock()  # one set of feature maps, for one pass at a time
+        maps = _LIVE_MAPS_FUSED if isinstance(self._network, FusedEDSR) else _LIVE_MAPS
+        self._bytes_per_pixel = maps * self.dtype.itemsize * self._widest_map() if self._auto else 0
 
     def __call__(self, pixels: Samples, progress: Progress | None = None) -> Samples:
         """Upscale (H, W, 3) uint8 or uint16 RGB to (sH, sW, 3) of the same type.
@@ -153,6 +164,7 @@ class Upscaler:
                 if not _is_out_of_memory(error):
                     raise
             # Out of the handler, so that the traceback no longer holds the tensors of the attempt.
+            self._network = self._prepare()  # without the maps it kept
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             side = max(tiles[0].keep.height, tiles[0].keep.width)
@@ -172,12 +184,17 @@ class Upscaler:
         progress: Progress | None,
     ) -> None:
         with torch.inference_mode():
-            for done, tile in enumerate(tiles, 1):
+            # The largest window first: the maps that are kept from it serve the others, and memory runs out at once.
+            for done, tile in enumerate(sorted(tiles, key=_window_area, reverse=True), 1):
                 x = read(tile.window).to(self.device, self.dtype)
-                y = self.model(x.contiguous(memory_format=torch.channels_last))
+                with self._lock:
+                    y = self._network(x.contiguous(memory_format=torch.channels_last))
                 write(tile.keep.times(self.scale), y[:, :, *tile.inside.times(self.scale).slices])
                 if progress is not None:
                     progress(done, len(tiles))
+
+    def _prepare(self) -> Callable[[Tensor], Tensor]:
+        return FusedEDSR(cast(EDSR, self.model)) if fusable(self.model) else self.model
 
     def _choose_tile(self, height: int, width: int, count: int) -> int | None:
         """The side of a tile for ``count`` pictures of this size at once; None: whole."""
@@ -214,6 +231,10 @@ class Upscaler:
             for hook in hooks:
                 hook.remove()
         return widest
+
+
+def _window_area(tile: Tile) -> int:
+    return tile.window.height * tile.window.width
 
 
 def _usable_device(name: str | torch.device) -> torch.device:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from addersr.layers.power import PowerActivation
-from addersr.ops import adder2d, unit
+from addersr.ops import adder2d, unavailable_reason, unit
 
 
 class AdderConv2d(nn.Module):
@@ -82,6 +82,8 @@ class AdderUnit(nn.Module):
         self.gain = nn.Parameter(torch.ones(())) if shortcut else None
         self.relu = nn.ReLU() if relu else nn.Identity()
         self.power = PowerActivation() if power else nn.Identity()
+        # asked here and not in forward, where a compiler would have to trace the question
+        self._has_kernels = unavailable_reason("native") is None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, O, H, W). In training on a CPU, fused where all pieces are there and as made here."""
@@ -114,7 +116,7 @@ class AdderUnit(nn.Module):
             and sums.device.type == "cpu"
             and sums.dtype == x.dtype == torch.float32
             and sums.numel() > sums.shape[1]
-            and unit.available()
+            and self._has_kernels
         )
 
     def _fused(self, sums: Tensor, x: Tensor) -> Tensor:

@@ -26,3 +26,10 @@ def adder_units(model: nn.Module) -> dict[str, AdderUnit]:
 def is_quantized(model: nn.Module) -> bool:
     """Whether it has quantised units."""
     return any(isinstance(module, QuantizedUnit) for module in model.modules())
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Learned numbers in a network; in a quantised unit: filters, scale and bias of each channel, gain and exponent."""
+    units = [module for module in model.modules() if isinstance(module, QuantizedUnit)]
+    quantized = sum(unit.weight.numel() + unit.scale.numel() + unit.bias.numel() + 2 for unit in units)
+    return quantized + sum(parameter.numel() for parameter in model.parameters())

@@ -52,12 +52,13 @@ def load() -> ctypes.CDLL | str:
         ("adder2d_grad_input", [pointer] * 5 + [threads], ctypes.c_int),
         ("adder2d_packed_floats", [pointer], ctypes.c_int64),
         ("adder2d_pack", [pointer] * 3, None),
-        ("unit_infer", [pointer] * 5 + [threads], ctypes.c_int),
+        ("unit_infer", [pointer] * 6 + [threads], ctypes.c_int),
         ("sad2d_packed_words", [pointer], ctypes.c_int64),
         ("sad2d_pack", [pointer] * 3, None),
         ("sad2d_workspace", [pointer, threads], ctypes.c_int64),
         ("sad2d_sums", [pointer, pointer, ctypes.c_uint8, *[pointer] * 3, threads], None),
-        ("sad2d_unit", [pointer] * 7 + [threads], None),
+        ("shuffle_conv", [pointer] * 6 + [threads], None),
+        ("sad2d_unit", [pointer] * 8 + [threads], None),
     ):
         function = getattr(library, f"addersr_{name}")
         function.argtypes, function.restype = arguments, result

@@ -6,8 +6,9 @@ A unit computes, with S its sums of absolute differences and u its input,
     z = max(z, 0) where relu;  z = sign(z) ((|z| + eps)^alpha - eps^alpha) where power
     y = z, or residual + residual_scaling z where there is a residual
 
-Two kinds, for the CPU: `FloatUnit` sums float32 in channels-last memory, `ByteUnit` sums bytes in planes, from float32
-to float32. Filters are packed when a unit is made; a call writes into a tensor that it is given and allocates nothing.
+Two kinds, for the CPU: `FloatUnit` sums float32 in channels-last memory, `ByteUnit` sums bytes in planes, and its maps
+are float16, for it waits for memory. Filters are packed when a unit is made; a call writes into a tensor that it is
+given and allocates nothing.
 """
 
 import ctypes
@@ -95,7 +96,6 @@ class _Tail(ctypes.Structure):
         ("alpha", ctypes.c_float),
         ("eps", ctypes.c_float),
         ("floor", ctypes.c_float),
-        ("residual", ctypes.c_void_p),
         ("residual_scaling", ctypes.c_float),
     ]
 
@@ -116,8 +116,18 @@ def _c_tail(tail: Tail, channels: int, in_channels: int) -> _Tail:
     repeats = channels // in_channels if tail.gain else channels
     return _Tail(
         tail.scale.data_ptr(), tail.bias.data_ptr(), tail.gain, repeats, tail.relu, tail.alpha != 1, tail.alpha,
-        tail.eps, tail.eps**tail.alpha, None, 1.0,
+        tail.eps, tail.eps**tail.alpha, 1.0,
     )  # fmt: skip
+
+
+class _ShuffleConvShape(ctypes.Structure):
+    """ShuffleConvShape of csrc/sad2d.h."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("c", "h", "w", "r")]
+
+
+def _address(residual: Tensor | None, i: int = 0) -> int | None:
+    return None if residual is None else residual[i].data_ptr()
 
 
 class FloatUnit:
@@ -132,6 +142,7 @@ class FloatUnit:
     """
 
     memory_format = torch.channels_last
+    dtype = torch.float32
 
     def __init__(self, weight: Tensor, tail: Tail):
         self._kernels = cpu.kernels()
@@ -153,11 +164,10 @@ class FloatUnit:
         All are float32, channels last in memory: x (N, C, H, W), out and residual (N, O, H, W).
         """
         n, _, h, w = x.shape
-        self._c_tail.residual = None if residual is None else residual.data_ptr()
         self._c_tail.residual_scaling = residual_scaling
         failed = self._kernels.addersr_unit_infer(
             ctypes.byref(self._shape(n, h, w)), ctypes.byref(self._c_tail), x.data_ptr(), self._packed.data_ptr(),
-            out.data_ptr(), torch.get_num_threads(),
+            _address(residual), out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         if failed:
             raise MemoryError("no memory left in an adder unit")
@@ -185,6 +195,7 @@ class ByteUnit:
     """
 
     memory_format = torch.contiguous_format
+    dtype = torch.float16
 
     def __init__(self, weight: Tensor, grid: Grid, tail: Tail):
         self._kernels = cpu.kernels()
@@ -199,20 +210,46 @@ class ByteUnit:
     def __call__(
         self, x: Tensor, out: Tensor, residual: Tensor | None = None, residual_scaling: float = 1.0
     ) -> Tensor:
-        """As `FloatUnit.__call__`, but contiguous in memory."""
+        """As `FloatUnit.__call__`, but float16 and contiguous in memory."""
         threads = torch.get_num_threads()
         shape = self._shape(x.shape[2], x.shape[3])
         if len(self._room) < self._kernels.addersr_sad2d_workspace(ctypes.byref(shape), threads):
             self._room = int8.workspace(self._kernels, shape, threads)
         self._c_tail.residual_scaling = residual_scaling
         for i in range(len(x)):
-            self._c_tail.residual = None if residual is None else residual[i].data_ptr()
             self._kernels.addersr_sad2d_unit(
                 ctypes.byref(shape), ctypes.byref(self._grid), ctypes.byref(self._c_tail), x[i].data_ptr(),
-                self._packed.data_ptr(), out[i].data_ptr(), self._room.data_ptr(), threads,
+                self._packed.data_ptr(), _address(residual, i), out[i].data_ptr(), self._room.data_ptr(), threads,
             )  # fmt: skip
         return out
 
     def _shape(self, h: int, w: int) -> int8.Shape:
         pad = self._k // 2
         return int8.Shape(self._c, h, w, self._o, self._k, self._k, 1, 1, pad, pad, h, w)
+
+
+class ShuffleConv:
+    """PixelShuffle(r), a 3x3 convolution to three colours and a sum, in one pass over planes, on the native kernels.
+
+    Args:
+        weight: (3, C, 3, 3) float32 on the CPU.
+        bias: (3).
+        r: 2 or 3.
+
+    Raises:
+        BackendError: there are no native kernels here.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, r: int):
+        self._kernels = cpu.kernels()
+        self._weight, self._bias, self._r = weight.detach().permute(1, 2, 3, 0).contiguous(), bias.detach(), r
+
+    def __call__(self, x: Tensor, picture: Tensor) -> Tensor:
+        """Add to `picture`, (N, 3, r H, r W) float32, what x, (N, C r r, H, W) float16, gives; both contiguous."""
+        shape = _ShuffleConvShape(len(self._weight), *x.shape[2:], self._r)
+        for maps, colours in zip(x, picture, strict=True):
+            self._kernels.addersr_shuffle_conv(
+                ctypes.byref(shape), maps.data_ptr(), self._weight.data_ptr(), self._bias.data_ptr(),
+                colours.data_ptr(), colours.data_ptr(), torch.get_num_threads(),
+            )  # fmt: skip
+        return picture

@@ -82,7 +82,8 @@ class Shape(ctypes.Structure):
 def pack(library: ctypes.CDLL, shape: Shape, weight: Tensor) -> Tensor:
     """Filters (O, C, Kh, Kw) uint8 as the kernels read them: 32-bit words of four taps."""
     packed = torch.zeros(library.addersr_sad2d_packed_words(ctypes.byref(shape)), dtype=torch.int32)
-    library.addersr_sad2d_pack(ctypes.byref(shape), weight.contiguous().data_ptr(), packed.data_ptr())
+    weight = weight.contiguous()  # named, or a copy would be freed before the call reads it
+    library.addersr_sad2d_pack(ctypes.byref(shape), weight.data_ptr(), packed.data_ptr())
     return packed
 
 

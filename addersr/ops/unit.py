@@ -38,7 +38,7 @@ def unit(
 ) -> tuple[Tensor, Tensor]:
     """BatchNorm by the batch's own statistics, + gain * x, ReLU, power activation; differentiable once.
 
-    Inputs are taken as valid: all float32 on the CPU, and the kernels `available`.
+    Inputs are taken as valid: all float32 on the CPU, and the compiled kernels there.
 
     Args:
         sums: (N, O, H, W), what is normalised; N H W at least 1.
@@ -58,12 +58,6 @@ def unit(
         sums, x, gain, weight, bias, alpha, norm_eps, power_eps
     )
     return result
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no annotation
-def available() -> bool:
-    """Whether the compiled kernels can be used. A compiler cannot trace the question: it takes today's answer."""
-    return cpu.unavailable_reason() is None
 
 
 class _Shape(ctypes.Structure):

@@ -105,7 +105,7 @@ class SuperResolution(pl.LightningModule):
         return int(self.model.scale)
 
     def _initialise(self, name_or_path: str) -> None:
-        loaded = checkpoint.load(name_or_path)
+        loaded = checkpoint.load(name_or_path, precision="float32")
         differ = {k for k, v in self.model.config.items() if loaded.model.config.get(k) != v}
         if differ:
             raise CheckpointError(

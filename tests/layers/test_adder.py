@@ -1,9 +1,17 @@
 """The adder layer and unit: what they can and cannot express, shapes, switches."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from addersr.layers import AdderConv2d, AdderUnit
+from addersr.layers import AdderConv2d, AdderUnit, adder
+from addersr.ops import unavailable_reason, unit
+
+needs_kernels = pytest.mark.skipif(
+    unavailable_reason("native") is not None, reason="no compiled kernels to fuse a unit with"
+)
 
 
 def test_no_adder_layer_answers_all_constant_pictures_alike() -> None:
@@ -62,3 +70,97 @@ def test_shortcut_that_does_not_fit() -> None:
     with pytest.raises(ValueError, match="multiple of in_channels 4, got 6"):
         AdderUnit(4, 6)
     assert AdderUnit(4, 6, shortcut=False)(torch.randn(1, 4, 3, 3)).shape == (1, 6, 3, 3)
+
+
+def trained(layer: nn.Module, steps: int = 3) -> dict[str, Tensor]:
+    """The last result, its gradients and all that the layer remembers after some steps on the same pictures."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 4, 9, 7, generator=generator).requires_grad_()
+    for _ in range(steps):
+        layer.zero_grad()
+        x.grad = None
+        y = layer(x)
+        y.backward(torch.randn(y.shape, generator=generator))
+    grads = {name: parameter.grad for name, parameter in layer.named_parameters()}
+    return {"y": y.detach(), "x": x.grad, **grads, **dict(layer.named_buffers())}
+
+
+def assert_alike(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    for name, value in wanted.items():
+        atol = 1e-5 * value.abs().max().item()
+        torch.testing.assert_close(got[name], value, rtol=1e-5, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def quadratic(**switches: bool) -> AdderUnit:
+    """A unit whose power activation is nearly flat at 0: rounding that moves a value across moves no gradient."""
+    torch.manual_seed(0)
+    layer = AdderUnit(4, 16, **switches)
+    nn.init.constant_(layer.power.alpha, 2.0)
+    nn.init.constant_(layer.norm.bias, 0.5)
+    return layer
+
+
+@needs_kernels
+@pytest.mark.parametrize("shortcut", [True, False])
+def test_fused_training_equals_its_pieces(monkeypatch: pytest.MonkeyPatch, shortcut: bool) -> None:
+    """Results, gradients, running statistics, the number of batches. (`tests/ops/test_unit.py` bounds the error.)"""
+    fused = trained(quadratic(shortcut=shortcut))
+    monkeypatch.setattr(adder, "unavailable_reason", lambda backend: "told so")
+    assert_alike(fused, trained(quadratic(shortcut=shortcut)))
+
+
+@needs_kernels
+def test_fused_training_compiles_as_one_graph() -> None:
+    compiled = quadratic()
+    compiled.compile(fullgraph=True, dynamic=True)
+    assert_alike(trained(compiled), trained(quadratic()))
+
+
+class OtherNorm(nn.BatchNorm2d):
+    """Stands for SyncBatchNorm, which needs a GPU."""
+
+
+def without_memory(layer: AdderUnit) -> None:
+    layer.norm = nn.BatchNorm2d(16, track_running_stats=False)
+
+
+def with_other_norm(layer: AdderUnit) -> None:
+    layer.norm = OtherNorm(16)
+
+
+def with_cumulative_average(layer: AdderUnit) -> None:
+    layer.norm = nn.BatchNorm2d(16, momentum=None)
+
+
+def with_frozen_norm(layer: AdderUnit) -> None:
+    layer.norm.eval()
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("change", "calls"),
+    [
+        (AdderUnit.train, 1),
+        (AdderUnit.eval, 0),
+        (AdderUnit.double, 0),
+        (with_frozen_norm, 0),
+        (with_other_norm, 0),
+        (without_memory, 0),
+        (with_cumulative_average, 0),
+    ],
+)
+def test_what_is_fused(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[AdderUnit], object], calls: int
+) -> None:
+    called = []
+    fused = unit.unit
+    monkeypatch.setattr(unit, "unit", lambda *args: called.append(1) or fused(*args))
+    layer = quadratic()
+    change(layer)
+    layer(torch.randn(2, 4, 5, 5, dtype=layer.adder.weight.dtype))
+    assert len(called) == calls
+
+
+def test_a_single_value_has_no_variance() -> None:
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        AdderUnit(4, 4)(torch.randn(1, 4, 1, 1))
