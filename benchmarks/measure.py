@@ -162,7 +162,7 @@ class Report:
         )
         speed = " " * 14 if rate is None else f"{rate:10.1f} G/s"
         memory = "" if peak is None else f"{peak:10.1f} MiB"
-        print(f"{name:36} {'x'.join(map(str, shape)):14} {seconds * 1e3:9.3f} ms {speed}{memory}".rstrip())
+        print(f"{name:62} {'x'.join(map(str, shape)):14} {seconds * 1e3:9.3f} ms {speed}{memory}".rstrip())
 
     def finish(self, path: Path | None) -> None:
         """Print the ratios and, if there is a path, write all as JSON."""
@@ -219,6 +219,12 @@ def parse_arguments(description: str, repeats: int) -> argparse.Namespace:
     parser.add_argument("--json", type=_file, help="write the figures here")
     parser.add_argument("--repeats", type=_positive, default=repeats, help="rounds (default: %(default)s)")
     return parser.parse_args()
+
+
+def need_kernels() -> None:
+    """End the script where the compiled kernels, which it is about, are not there."""
+    if reason := cpu.unavailable_reason():
+        sys.exit(f"the native kernels cannot run: {reason}")
 
 
 def _file(text: str) -> Path:

@@ -189,6 +189,7 @@ def _keep_memory() -> None:
 
 def main() -> None:
     args = measure.parse_arguments("Speed of whole networks beside their convolutional twins.", repeats=7)
+    measure.need_kernels()
     _keep_memory()
     report, seconds = measure.Report(), {}
     with tempfile.TemporaryDirectory() as folder:

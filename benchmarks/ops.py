@@ -149,6 +149,7 @@ def ratios(seconds: Mapping[str, float]) -> dict[str, float | None]:
 
 def main() -> None:
     args = measure.parse_arguments("Speed of one adder layer beside convolutions.", repeats=15)
+    measure.need_kernels()
     # here, for the processes that measure memory need no lightning
     from addersr.training.command import keep_memory
 

@@ -21,6 +21,8 @@ struct Adder2dKernels {
     int max_vectors;  // vectors of channels in one block of packed filters
     // y = -sum |x - w|
     void (*forward)(const Adder2dShape&, const float* x, const float* packed, float* y, int threads);
+    // The same in 16-bit fixed point (fixed16_kernels.hpp); weight is not packed. False if it has to be in float32.
+    bool (*forward_fixed16)(const Adder2dShape&, const float* x, const float* weight, float* y, int threads);
     // grad_x = sum HardTanh(w - x) grad_y
     void (*grad_input)(const Adder2dShape&, const float* grad_y, const float* x, const float* packed, float* grad_x,
                        int threads);

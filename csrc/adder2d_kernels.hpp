@@ -38,13 +38,13 @@ struct Vectors {
 // Cut `pixels` into tasks and `channels` into blocks of vectors, and call in parallel
 //   run(Vectors<Q>, first_pixel, last_pixel, first_channel, valid_channels, pointers)
 // with room for kMaxPixels pointers a tap that belongs to the calling thread.
-template <class Run>
+template <class Word, class Run>
 void parallel_blocks(int64_t pixels, int64_t channels, int64_t taps, int threads, Run run) {
     const int64_t tasks = ceil_div(pixels, kPixelsPerTask), room = taps * kMaxPixels;
-    std::vector<const float*> all_pointers(threads * room);  // here, for no exception may leave a parallel region
+    std::vector<const Word*> all_pointers(threads * room);  // here, for no exception may leave a parallel region
 #pragma omp parallel num_threads(threads)
     {
-        const float** pointers = all_pointers.data() + omp_get_thread_num() * room;
+        const Word** pointers = all_pointers.data() + omp_get_thread_num() * room;
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = 0; task < tasks; ++task) {
             const int64_t first = task * kPixelsPerTask, last = least(first + kPixelsPerTask, pixels);
@@ -78,89 +78,120 @@ inline float window_sum(const float* const* rows, int64_t step, int64_t taps, in
     return rest;
 }
 
-// rows[tap * P + p]: the input channels that this tap sees for pixel p.
-template <int P>
-void input_rows(const Adder2dShape& s, Pixel pixel, const float* x, const float* zeros, const float** rows) {
+// rows[tap * P + p]: what this tap sees for pixel p, of pixels that have `words` words each.
+template <int P, class Word>
+void input_rows(const Adder2dShape& s, Pixel pixel, const Word* x, int64_t words, const Word* outside,
+                const Word** rows) {
     for (int p = 0; p < P; ++p, pixel.next(s.oh, s.ow)) {
         const int64_t top = pixel.y * s.stride_h - s.pad_h, left = pixel.x * s.stride_w - s.pad_w;
-        const float* picture = x + pixel.n * s.h * s.w * s.c;
-        const float** row = rows + p;
+        const Word* picture = x + pixel.n * s.h * s.w * words;
+        const Word** row = rows + p;
         const bool inside = top >= 0 && left >= 0 && top + s.kh <= s.h && left + s.kw <= s.w;
         for (int64_t i = top; i < top + s.kh; ++i) {
-            const float* at = picture + (i * s.w + left) * s.c;
+            const Word* at = picture + (i * s.w + left) * words;
             if (inside)
-                for (int64_t j = 0; j < s.kw; ++j, row += P, at += s.c) *row = at;
+                for (int64_t j = 0; j < s.kw; ++j, row += P, at += words) *row = at;
             else
-                for (int64_t j = left; j < left + s.kw; ++j, row += P, at += s.c)
-                    *row = i >= 0 && i < s.h && j >= 0 && j < s.w ? at : zeros;
+                for (int64_t j = left; j < left + s.kw; ++j, row += P, at += words)
+                    *row = i >= 0 && i < s.h && j >= 0 && j < s.w ? at : outside;
         }
     }
 }
 
 // With |x - w| = 2 max(x, w) - x - w the inner loop is one max and one add; the sums of x over the window and of w
-// over the filter are cheap. The add is an FMA by one, which runs on another pipe than max where the two differ.
-template <int P, int Q, class Finish>
-void forward_block(const Adder2dShape& s, int64_t pixel, const float* x, const float* zeros, const float* packed,
-                   const float* filter_sums, int64_t o, int64_t valid, const float** rows, const Finish& finish) {
+// over the filter are cheap. `Terms` says in which numbers:
+//   Word, reg, load, set1, zero: one term of the input, and vectors of terms and of sums;
+//   add(sum, value, w): adds max(value, w) to the sum;
+//   window(rows, step, taps): the sum of what one pixel sees, whose rows are `step` apart;
+//   result(sum, window, o): minus the L1 distances, in float32, of the vector of filters that begins at o.
+template <int P, int Q, class Terms, class Finish>
+void forward_block(const Adder2dShape& s, const Terms& terms, int64_t pixel, const typename Terms::Word* packed,
+                   int64_t o, int64_t valid, const typename Terms::Word** rows, const Finish& finish) {
     const int64_t taps = s.kh * s.kw;
-    input_rows<P>(s, Pixel(pixel, s.oh, s.ow), x, zeros, rows);
-    typename Vec::reg acc[P][Q];
+    input_rows<P>(s, Pixel(pixel, s.oh, s.ow), terms.x, terms.words, terms.outside, rows);
+    typename Terms::reg acc[P][Q];
     for (int p = 0; p < P; ++p)
-        for (int q = 0; q < Q; ++q) acc[p][q] = Vec::zero();
-    const auto one = Vec::opaque_one();
+        for (int q = 0; q < Q; ++q) acc[p][q] = Terms::zero();
     for (int64_t tap = 0; tap < taps; ++tap) {
-        const float* row[P];
+        const typename Terms::Word* row[P];
         for (int p = 0; p < P; ++p) row[p] = rows[tap * P + p];
-        for (int64_t c = 0; c < s.c; ++c, packed += Q * Vec::lanes) {
-            typename Vec::reg w[Q];
+        for (int64_t c = 0; c < terms.depth; ++c, packed += Q * Vec::lanes) {
+            typename Terms::reg w[Q];
 #pragma GCC unroll 4
-            for (int q = 0; q < Q; ++q) w[q] = Vec::load(packed + q * Vec::lanes);
+            for (int q = 0; q < Q; ++q) w[q] = Terms::load(packed + q * Vec::lanes);
 #pragma GCC unroll 24
             for (int p = 0; p < P; ++p) {
-                const auto value = Vec::set1(row[p][c]);
+                const auto value = Terms::set1(row[p][c]);
 #pragma GCC unroll 4
-                for (int q = 0; q < Q; ++q) acc[p][q] = Vec::fma(Vec::max(value, w[q]), one, acc[p][q]);
+                for (int q = 0; q < Q; ++q) terms.add(acc[p][q], value, w[q]);
             }
         }
     }
-    const auto minus_two = Vec::set1(-2.0f);
     for (int p = 0; p < P; ++p) {
-        const auto window = Vec::set1(window_sum(rows + p, P, taps, s.c));
+        const auto window = terms.window(rows + p, P, taps);
         for (int64_t q = 0; q < Q; ++q) {
             const int64_t first = q * Vec::lanes;
-            const auto sums = Vec::add(window, Vec::load(filter_sums + first));
-            // Rounding must not make the result positive; this order of operands lets a NaN through.
-            const auto result = Vec::min(Vec::zero(), Vec::fma(acc[p][q], minus_two, sums));
-            finish(pixel + p, o + first, least(valid - first, Vec::lanes), result);
+            finish(pixel + p, o + first, least(valid - first, Vec::lanes), terms.result(acc[p][q], window, o + first));
         }
     }
 }
 
 // Call finish(pixel, channel, count, result) for each pixel and vector of channels; `count` lanes of it are valid.
+template <class Terms, class Finish>
+void forward_to(const Adder2dShape& s, const Terms& terms, const typename Terms::Word* packed, int threads,
+                const Finish& finish) {
+    using Word = typename Terms::Word;
+    const int64_t taps = s.kh * s.kw;
+    parallel_blocks<Word>(s.n * s.oh * s.ow, s.o, taps, threads,
+                          [&](auto q, int64_t first, int64_t last, int64_t o, int64_t valid, const Word** rows) {
+        constexpr int Q = decltype(q)::count, P = Vec::forward_registers / Q;
+        static_assert(P <= kMaxPixels);
+        const Word* block = packed + o * taps * terms.depth;
+        int64_t pixel = first;
+        for (; pixel + P <= last; pixel += P) forward_block<P, Q>(s, terms, pixel, block, o, valid, rows, finish);
+        for (; pixel < last; ++pixel) forward_block<1, Q>(s, terms, pixel, block, o, valid, rows, finish);
+    });
+}
+
+// Terms in float32. The add is an FMA by one, which runs on another pipe than max where the two differ.
+struct FloatTerms {
+    using Word = float;
+    using reg = Vec::reg;
+    const float *x, *outside;
+    int64_t words, depth;
+    const float* filter_sums;
+    reg one;
+
+    static reg load(const float* p) { return Vec::load(p); }
+    static reg set1(float a) { return Vec::set1(a); }
+    static reg zero() { return Vec::zero(); }
+    void add(reg& sum, reg value, reg w) const { sum = Vec::fma(Vec::max(value, w), one, sum); }
+    reg window(const float* const* rows, int64_t step, int64_t taps) const {
+        return Vec::set1(window_sum(rows, step, taps, depth));
+    }
+    reg result(reg sum, reg window, int64_t o) const {
+        const auto sums = Vec::add(window, Vec::load(filter_sums + o));
+        // Rounding must not make the result positive; this order of operands lets a NaN through.
+        return Vec::min(Vec::zero(), Vec::fma(sum, Vec::set1(-2.0f), sums));
+    }
+};
+
+// As above, in float32.
 template <class Finish>
-void forward_to(const Adder2dShape& s, const float* x, const float* packed, int threads, const Finish& finish) {
-    const int64_t taps = s.kh * s.kw, depth = taps * s.c;
+void forward_float(const Adder2dShape& s, const float* x, const float* packed, int threads, const Finish& finish) {
+    const int64_t depth = s.kh * s.kw * s.c;
     std::vector<float> zeros(s.c), filter_sums(ceil_div(s.o, Vec::lanes) * Vec::lanes);
     for (int64_t o = 0; o < s.o; o += Vec::max_vectors * Vec::lanes) {
         const int64_t width = least(Vec::max_vectors * Vec::lanes, filter_sums.size() - o);
         for (int64_t k = 0; k < depth; ++k)
             for (int64_t lane = 0; lane < width; ++lane) filter_sums[o + lane] += packed[o * depth + k * width + lane];
     }
-    parallel_blocks(s.n * s.oh * s.ow, s.o, taps, threads,
-                    [&](auto q, int64_t first, int64_t last, int64_t o, int64_t valid, const float** rows) {
-        constexpr int Q = decltype(q)::count, P = Vec::forward_registers / Q;
-        static_assert(P <= kMaxPixels);
-        const float *block = packed + o * depth, *sums = filter_sums.data() + o;
-        int64_t pixel = first;
-        for (; pixel + P <= last; pixel += P)
-            forward_block<P, Q>(s, pixel, x, zeros.data(), block, sums, o, valid, rows, finish);
-        for (; pixel < last; ++pixel)
-            forward_block<1, Q>(s, pixel, x, zeros.data(), block, sums, o, valid, rows, finish);
-    });
+    const FloatTerms terms{x, zeros.data(), s.c, s.c, filter_sums.data(), Vec::opaque_one()};
+    forward_to(s, terms, packed, threads, finish);
 }
 
 void forward(const Adder2dShape& s, const float* x, const float* packed, float* y, int threads) {
-    forward_to(s, x, packed, threads, [&](int64_t pixel, int64_t o, int64_t count, Vec::reg result) {
+    forward_float(s, x, packed, threads, [&](int64_t pixel, int64_t o, int64_t count, Vec::reg result) {
         Vec::store_some(y + pixel * s.o + o, result, count);
     });
 }
@@ -222,8 +253,8 @@ void grad_input(const Adder2dShape& s, const float* grad_y, const float* x, cons
                 int threads) {
     const int64_t taps = s.kh * s.kw;
     std::vector<float> zeros(s.o);
-    parallel_blocks(s.n * s.h * s.w, s.c, taps, threads,
-                    [&](auto q, int64_t first, int64_t last, int64_t c, int64_t valid, const float** grads) {
+    parallel_blocks<float>(s.n * s.h * s.w, s.c, taps, threads,
+                           [&](auto q, int64_t first, int64_t last, int64_t c, int64_t valid, const float** grads) {
         constexpr int Q = decltype(q)::count, P = Vec::backward_registers / Q;
         static_assert(P <= kMaxPixels);
         const float* block = packed + c * taps * s.o;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -67,8 +68,21 @@ struct Sad {
     }
 };
 
+struct Fixed {
+    using reg = __m256i;
+    static reg load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+    static reg set1(int32_t pair) { return _mm256_set1_epi32(pair); }
+    static reg zero() { return _mm256_setzero_si256(); }
+    static void add(reg& sum, reg value, reg w) {
+        const __m256i pairs = _mm256_madd_epi16(_mm256_max_epi16(value, w), _mm256_set1_epi16(1));
+        sum = _mm256_add_epi32(sum, pairs);
+    }
+};
+
 #include "adder2d_kernels.hpp"
 #include "vector_math.hpp"
+
+#include "fixed16_kernels.hpp"
 
 #include "unit_tail.hpp"
 
@@ -79,5 +93,5 @@ struct Sad {
 
 }  // namespace
 
-const Adder2dKernels adder2d_avx2 = {"avx2", Vec::lanes, Vec::max_vectors, forward, grad_input, {unit_forward, unit_backward},
+const Adder2dKernels adder2d_avx2 = {"avx2", Vec::lanes, Vec::max_vectors, forward, forward_fixed16, grad_input, {unit_forward, unit_backward},
                                        unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes}};

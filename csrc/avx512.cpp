@@ -1,4 +1,4 @@
-// The kernels in AVX-512 (F, DQ and BW): 32 registers of 16 floats.
+// The kernels in AVX-512 (F, DQ, BW and VNNI): 32 registers of 16 floats.
 #include <immintrin.h>
 #include <omp.h>
 
@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -74,8 +75,21 @@ struct Sad {
 };
 
 #define ADDERSR_AVX512  // for vector_math.hpp
+struct Fixed {
+    using reg = __m512i;
+    static reg load(const int32_t* p) { return _mm512_loadu_si512(p); }
+    static reg set1(int32_t pair) { return _mm512_set1_epi32(pair); }
+    static reg zero() { return _mm512_setzero_si512(); }
+    static void add(reg& sum, reg value, reg w) {
+        const __m512i ones = _mm512_set1_epi16(1);
+        sum = _mm512_dpwssd_epi32(sum, _mm512_max_epi16(value, w), ones);
+    }
+};
+
 #include "adder2d_kernels.hpp"
 #include "vector_math.hpp"
+
+#include "fixed16_kernels.hpp"
 
 #include "unit_tail.hpp"
 
@@ -86,5 +100,5 @@ struct Sad {
 
 }  // namespace
 
-const Adder2dKernels adder2d_avx512 = {"avx512", Vec::lanes, Vec::max_vectors, forward, grad_input, {unit_forward, unit_backward},
+const Adder2dKernels adder2d_avx512 = {"avx512", Vec::lanes, Vec::max_vectors, forward, forward_fixed16, grad_input, {unit_forward, unit_backward},
                                        unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes}};

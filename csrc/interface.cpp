@@ -15,7 +15,7 @@ bool runs_here(const Adder2dKernels* set) {
     __builtin_cpu_init();
     if (set == &adder2d_avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512bw");
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
     if (set == &adder2d_avx2)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                __builtin_cpu_supports("f16c");
@@ -87,6 +87,14 @@ EXPORT int addersr_adder2d_forward(const Adder2dShape* shape, const float* x, co
                                    int threads) try {
     chosen()->forward(*shape, x, packed(*shape, weight, false).data(), y, threads);
     return 0;
+} catch (const std::bad_alloc&) {
+    return 1;
+}
+
+// As above, and 2 if the sums have to be in float32 instead.
+EXPORT int addersr_adder2d_forward_fixed16(const Adder2dShape* shape, const float* x, const float* weight, float* y,
+                                           int threads) try {
+    return chosen()->forward_fixed16(*shape, x, weight, y, threads) ? 0 : 2;
 } catch (const std::bad_alloc&) {
     return 1;
 }

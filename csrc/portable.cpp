@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -89,8 +90,27 @@ struct Sad {
     }
 };
 
+struct Fixed {
+    using reg = int32_t __attribute__((vector_size(16)));
+    using halves = int16_t __attribute__((vector_size(16)));
+    static reg load(const int32_t* p) {
+        reg a;
+        std::memcpy(&a, p, sizeof a);
+        return a;
+    }
+    static reg set1(int32_t pair) { return reg{pair, pair, pair, pair}; }
+    static reg zero() { return reg{}; }
+    static void add(reg& sum, reg value, reg w) {
+        const auto a = reinterpret_cast<halves>(value), b = reinterpret_cast<halves>(w);
+        const auto pairs = reinterpret_cast<reg>(a > b ? a : b);
+        sum += (pairs << 16 >> 16) + (pairs >> 16);
+    }
+};
+
 #include "adder2d_kernels.hpp"
 #include "vector_math.hpp"
+
+#include "fixed16_kernels.hpp"
 
 #include "unit_tail.hpp"
 
@@ -101,5 +121,5 @@ struct Sad {
 
 }  // namespace
 
-const Adder2dKernels adder2d_portable = {"portable", Vec::lanes, Vec::max_vectors, forward, grad_input, {unit_forward, unit_backward},
+const Adder2dKernels adder2d_portable = {"portable", Vec::lanes, Vec::max_vectors, forward, forward_fixed16, grad_input, {unit_forward, unit_backward},
                                        unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes}};

@@ -50,7 +50,7 @@ inline Vec::reg unit_tail(const UnitTail& tail, Pow pow, Vec::reg sums, Vec::reg
 // y (n, h, w, o), channels last in float32: the whole unit. Stride 1, and the output as large as the input.
 void unit_infer(const Adder2dShape& s, const UnitTail& tail, const float* x, const float* packed,
                 const float* residual, float* y, int threads) {
-    forward_to(s, x, packed, threads, [&](int64_t pixel, int64_t o, int64_t count, Vec::reg result) {
+    forward_float(s, x, packed, threads, [&](int64_t pixel, int64_t o, int64_t count, Vec::reg result) {
         const float* input = x + pixel * s.c;
         float repeated[Vec::lanes];
         if (tail.repeats == 1) {

@@ -24,7 +24,7 @@ __all__ = ["Progress", "Upscaler", "fill_hidden"]
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (tiles done, tiles in all) after each tile."""
 
-_CPU_BUDGET = 3 * 2**30  # bytes of feature maps: 1 megapixel whole at 32 channels and x2, on any laptop
+_CPU_BUDGET = 3 * 2**30  # bytes of feature maps: 1.5 megapixels whole at 32 channels and x2, on any laptop
 _GPU_SHARE = 0.5  # of the memory that is free on an accelerator
 _LIVE_MAPS = 6  # of the widest size at once, measured: an adder unit's values between its steps
 _LIVE_MAPS_FUSED = 4  # the same where a unit is one kernel call, measured: its own map, the shuffled one, the tail's
@@ -47,16 +47,18 @@ class Upscaler:
     another order for another shape.
 
     Memory. A pass needs a few feature maps of the widest size at once: bytes = 4 x (values of the widest map
-    for an LR pixel) x 6 maps x LR pixels. At x2 the widest map is the upsampler's, 4 x channels values: 3 KiB
-    an LR pixel for 32 channels, 6 KiB for 64, 24 KiB for 256. With ``tile="auto"`` a picture whose maps fit
-    into a budget (3 GiB on the CPU; half of what is free on a GPU) goes through whole, without any overhead:
-    at x2 up to 1 megapixel for 32 channels. A larger one is cut into the largest tiles whose windows fit, so
-    beyond the budget the network needs no more memory. What still grows with the picture are the two
-    pictures themselves (3 bytes a pixel at 8 bits, 6 at 16), and for one with transparency its two alpha
-    channels and about 12 bytes an LR pixel to find the nearest visible colour (`fill_hidden`). The
-    CPU's budget is fixed rather than measured, because what is free there belongs to everybody, and a system
-    that overcommits kills instead of refusing. When memory runs out all the same, the tile is halved and
-    the picture goes on; the smaller tile is kept for the pictures after it. An explicit tile size is never changed.
+    for an LR pixel) x 4 maps x LR pixels, or 6 maps where the network runs through its own modules; in int8
+    it is less than half of that. At x2 the widest map is the upsampler's, 4 x channels values: 2 KiB an LR
+    pixel for 32 channels, 4 KiB for 64, 16 KiB for 256. The maps of the largest window so far are kept for
+    the next. With ``tile="auto"`` a picture whose maps fit into a budget (3 GiB on the CPU; half of what is
+    free on a GPU) goes through whole, without any overhead: at x2 up to 1.5 megapixels for 32 channels. A
+    larger one is cut into the largest tiles whose windows fit, so beyond the budget the network needs no more
+    memory. What still grows with the picture are the two pictures themselves (3 bytes a pixel at 8 bits, 6 at
+    16), and for one with transparency its two alpha channels and about 12 bytes an LR pixel to find the
+    nearest visible colour (`fill_hidden`). The CPU's budget is fixed rather than measured, because what is
+    free there belongs to everybody, and a system that overcommits kills instead of refusing. When memory runs
+    out all the same, the tile is halved and the picture goes on; the smaller tile is kept for the pictures
+    after it. An explicit tile size is never changed.
 
     Args:
         model: an `addersr.models` network; it is moved to ``device`` and channels-last memory and put into

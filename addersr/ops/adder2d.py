@@ -8,9 +8,9 @@ from torch import Tensor
 from addersr.ops import library
 from addersr.ops.library import unavailable_reason as unavailable_reason  # public here, beside BACKENDS
 
-BACKENDS = ("reference", "native", "triton")
-"""The explicit backends: `reference` is eager torch on any device, `native` the compiled CPU kernels, `triton` the
-kernels for NVIDIA GPUs."""
+BACKENDS = ("reference", "native", "native16", "triton")
+"""The explicit backends: `reference` is eager torch on any device, `native` the compiled CPU kernels, `native16` the
+same with a forward in 16-bit fixed point, `triton` the kernels for NVIDIA GPUs."""
 
 
 def adder2d(
@@ -39,19 +39,22 @@ def adder2d(
         weight: (O, C, Kh, Kw), same dtype and device as `x`.
         stride: positive, one for both axes or (vertical, horizontal).
         padding: zeros added on every side, not negative, one for both axes or (vertical, horizontal).
-        backend: "auto" takes the fastest that can run (see `unavailable_reason`); "native", "triton" or
-            "reference" take that one or raise.
+        backend: "auto" takes the fastest that can run (see `unavailable_reason`): on the CPU "native16" where the
+            values allow it, and "native" where not. A named one is taken, or raises.
 
     Returns:
         (N, O, H', W') with H' = (H + 2p - Kh) // s + 1, dtype of `x`, channels last in memory. All values <= 0.
-        "native" rounds by float32's epsilon times the sum of |X| + |W|, not of |X - W|; "triton" sums bfloat16 and
-        float16 in float32, and rounds the result. A NaN in `x` or `weight`
+        "native" rounds by float32's epsilon times the sum of |X| + |W|, not of |X - W|. "native16" rounds each value
+        to one of 2^16 on a grid over the narrower range of the two, whose step is at most 1.5e-4 of the mean |X| plus
+        the mean |W|: at most a step for each term, and about 2e-6 of the result, for errors of terms cancel. "triton"
+        sums bfloat16 and float16 in float32, and rounds the result. A NaN in `x` or `weight`
         reaches the results it takes part in; which gradients it reaches, where `grad` is finite, depends on the
         backend.
 
     Raises:
         ValueError: shapes, dtypes, devices, stride or padding that do not fit together, or an unknown backend.
-        BackendError: an explicit backend that cannot run on these tensors.
+        BackendError: a named backend that cannot run on these tensors; "native16" also where values are not finite or
+            outliers in both would make the step larger.
 
     References:
         AdderNet: Do We Really Need Multiplications in Deep Learning? CVPR 2020, arXiv 1912.13200.

@@ -49,6 +49,7 @@ def load() -> ctypes.CDLL | str:
     pointer, threads = ctypes.c_void_p, ctypes.c_int
     for name, arguments, result in (
         ("adder2d_forward", [pointer] * 4 + [threads], ctypes.c_int),
+        ("adder2d_forward_fixed16", [pointer] * 4 + [threads], ctypes.c_int),
         ("adder2d_grad_input", [pointer] * 5 + [threads], ctypes.c_int),
         ("adder2d_packed_floats", [pointer], ctypes.c_int64),
         ("adder2d_pack", [pointer] * 3, None),
@@ -104,6 +105,14 @@ def forward(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
     return out
 
 
+def forward_fixed16(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor | None:
+    """As `forward` in 16-bit fixed point, or None where these values need float32 (csrc/fixed16_kernels.hpp)."""
+    shape = _shape(x, weight, stride, padding)
+    out = torch.empty((shape.n, shape.o, shape.oh, shape.ow), memory_format=torch.channels_last)
+    x, weight = x.contiguous(memory_format=torch.channels_last), weight.contiguous()
+    return out if not out.numel() or _call("forward_fixed16", shape, x, weight, out) else None
+
+
 def grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """As `reference.grad_input`, float32 on the CPU."""
     shape = _shape(x, weight, stride, padding)
@@ -122,7 +131,10 @@ def _shape(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Shape:
     )
 
 
-def _call(name: str, shape: Shape, *tensors: Tensor) -> None:
+def _call(name: str, shape: Shape, *tensors: Tensor) -> bool:
+    """Whether the kernel took the work, which all but `forward_fixed16` do."""
     kernel = getattr(load(), f"addersr_adder2d_{name}")
-    if kernel(ctypes.byref(shape), *(t.data_ptr() for t in tensors), torch.get_num_threads()):
+    outcome = kernel(ctypes.byref(shape), *(t.data_ptr() for t in tensors), torch.get_num_threads())
+    if outcome == 1:
         raise MemoryError(f"no memory left in the adder kernel {name}")
+    return bool(outcome == 0)

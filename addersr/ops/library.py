@@ -35,7 +35,16 @@ def adder2d(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str
 
 @torch.library.impl("addersr::adder2d", "default")
 def _forward(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, backend: str) -> Tensor:
-    result: Tensor = _implementation(backend, x).forward(x, weight, stride, padding)
+    implementation = _implementation(backend, x)
+    if implementation is cpu and backend != "native":
+        quick = cpu.forward_fixed16(x, weight, stride, padding)
+        if quick is not None:
+            return quick
+        if backend == "native16":
+            raise BackendError(
+                "backend 'native16' cannot run: these values would lose too much on a grid of 16 bits; use 'native'"
+            )
+    result: Tensor = implementation.forward(x, weight, stride, padding)
     return result
 
 
@@ -63,7 +72,7 @@ def _grad_weight(
 
 def unavailable_reason(backend: str, x: Tensor | None = None) -> str | None:
     """Why `backend` cannot run (on `x`, if given), or None if it can."""
-    if backend == "native":
+    if backend in ("native", "native16"):
         return cpu.unavailable_reason(x)
     return _triton_unavailable_reason(x) if backend == "triton" else None
 
@@ -95,7 +104,7 @@ def _implementation(backend: str, x: Tensor) -> ModuleType:
         from addersr.ops import triton  # at the first call that needs it
 
         return triton
-    return cpu if backend == "native" else reference
+    return cpu if backend in ("native", "native16") else reference
 
 
 @torch.library.register_fake("addersr::adder2d")  # type: ignore[untyped-decorator]  # torch has no annotation
