@@ -176,7 +176,7 @@ def load(
 
 def _other_precision(name: str, loaded: Loaded) -> str:
     if loaded.precision == "int8":
-        return f"{name} is quantised to int8; name its float32 weights, or leave out --precision float32"
+        return f"{name} is quantised to int8; name its float32 weights"
     file = f"{loaded.name}{INT8_SUFFIX}.safetensors"
     return f"{name} is in float32; quantise it: addersr quantize --model {name} --data PICTURES -o {file}"
 

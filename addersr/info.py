@@ -28,10 +28,12 @@ def run(args: argparse.Namespace) -> int:
         reason = unavailable_reason(backend)
         uses = {
             "reference": "eager torch, any device and type",
-            "native": cpu.instruction_set(),
+            "native": f"{cpu.instruction_set()}, float32",
+            "native16": f"{cpu.instruction_set()}, forward of float32 in 16-bit fixed point",
             "triton": "CUDA, float32, bfloat16 and float16",
         }[backend]
         print(f"  {backend:10} {f'unavailable: {reason}' if reason else f'available ({uses})'}")
+    print("  ADDERSR_ISA=avx512|avx2|portable forces the instruction set of the native ones")
     print("\nshipped weights")
     for name, path in checkpoint.shipped().items():
         loaded = checkpoint.load(name)

@@ -239,14 +239,14 @@ void sad2d_unit(const Sad2dShape& s, const Quantizer& q, const UnitTail& tail, c
     const int64_t columns = Bands(s).columns;
     const auto inverse_step = Vec::set1(q.inverse_step);
     const auto bottom = Vec::set1(static_cast<float>(-q.zero)), top = Vec::set1(static_cast<float>(q.top - q.zero));
-    // 1.5 * 2^23: adding it rounds to a whole number, which stands in the low bits.
-    const auto round = Vec::set1(12582912.0f + static_cast<float>(q.zero));
-    const auto quantize = [=](Vec::reg value, Vec::reg& excess) {
+    // 1.5 * 2^23: adding it rounds to a whole number, ties to even, which stands in the low bits.
+    const auto round = Vec::set1(12582912.0f);
+    const auto quantize = [=, zero = q.zero](Vec::reg value, Vec::reg& excess) {
         const auto steps = Vec::fma(value, inverse_step, Vec::zero());
         const auto held = Vec::max(bottom, Vec::min(top, steps));
         const auto beyond = Vec::sub(steps, held);
         excess = Vec::add(excess, Vec::max(beyond, Vec::sub(Vec::zero(), beyond)));
-        return bits_of(Vec::add(held, round)) & 255;
+        return (bits_of(Vec::add(held, round)) + zero) & 255;
     };
     auto excess_outside = Vec::zero();
     const int32_t outside = quantize(Vec::zero(), excess_outside)[0];
@@ -288,7 +288,10 @@ void sad2d_unit(const Sad2dShape& s, const Quantizer& q, const UnitTail& tail, c
             const auto total = Vec::add(__builtin_convertvector(whole, Vec::reg), Vec::load(excess + i));
             const auto added = residual ? load_some_half(residual + at + i, lanes) : Vec::zero();
             const auto seen = load_some_half(input + i, lanes);
-            store_some_half(y + at + i, unit_tail(tail, half_pow, total, scale, bias, seen, residual, added), lanes);
+            const auto result = unit_tail(tail, half_pow, total, scale, bias, seen, residual, added);
+            const auto largest = Vec::set1(65504.0f);  // in half precision: an infinity would spoil what follows
+            const auto held = Vec::max(Vec::sub(Vec::zero(), largest), Vec::min(largest, result));
+            store_some_half(y + at + i, held, lanes);
         }
     };
     const auto expect = [&](int64_t o, int64_t row, int64_t column) {

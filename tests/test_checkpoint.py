@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -9,8 +10,11 @@ from safetensors.torch import save_file
 from skimage import data
 
 from addersr import checkpoint
+from addersr.checkpoint import Precision
 from addersr.errors import CheckpointError
+from addersr.inference.quantize import quantized
 from addersr.models import build
+from addersr.models.quantized import adder_units, is_quantized
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -43,10 +47,9 @@ def test_save_where_it_cannot(tmp_path: Path) -> None:
         checkpoint.save(tmp_path / "file" / "mine.safetensors", build("edsr_tiny_x2"), {})
 
 
-def header(config: object, format: int = 1) -> dict[str, str]:
-    return {
-        "addersr": json.dumps({"format": format, "model": {"class": "EDSR", "config": config}, "card": {}})
-    }
+def header(config: object, format: int = 1, kind: str = "EDSR") -> dict[str, str]:
+    described = {"format": format, "model": {"class": kind, "config": config}, "card": {}}
+    return {"addersr": json.dumps(described)}
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
@@ -96,7 +99,8 @@ def test_shipped_weights(name: str) -> None:
     """Each is named after its preset, carries a full card, and beats bicubic enlarging on a photograph."""
     loaded = checkpoint.load(name)
     model = loaded.model
-    assert model.config["scale"] == build(name).config["scale"]
+    assert model.config["scale"] == build(name.removesuffix(checkpoint.INT8_SUFFIX)).config["scale"]
+    assert (loaded.precision == "int8") == name.endswith(checkpoint.INT8_SUFFIX)
     assert {"data", "steps", "recipe", "scores", "licence"} <= set(loaded.metadata)
     assert loaded.path.stat().st_size < 25e6
     hr = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None, :, :240, :240].float() / 255
@@ -112,3 +116,77 @@ def test_shipped_weights(name: str) -> None:
 
 def test_something_is_shipped() -> None:
     assert checkpoint.default_name(2) == "edsr_small_x2"
+
+
+@pytest.fixture
+def shipped_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shop with edsr_small_x2, edsr_small_x2_int8 and edsr_baseline_x2, all of them tiny inside."""
+    model = build("edsr_tiny_x2")
+    spans = dict.fromkeys(adder_units(model), (0.0, 1.0))
+    for name in ("edsr_small_x2", "edsr_baseline_x2"):
+        checkpoint.save(tmp_path / f"{name}.safetensors", model, {})
+    checkpoint.save(tmp_path / "edsr_small_x2_int8.safetensors", quantized(model, spans), {"bits": 8})
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
+    return tmp_path
+
+
+def test_precision_chooses_among_shipped_weights(shipped_pair: Path) -> None:
+    def loaded(name: str, precision: Precision | Literal["auto"]) -> tuple[str, str]:
+        loaded = checkpoint.load(name, precision=precision)
+        assert is_quantized(loaded.model) == (loaded.precision == "int8")
+        return loaded.name, loaded.precision
+
+    assert list(checkpoint.shipped()) == ["edsr_baseline_x2", "edsr_small_x2", "edsr_small_x2_int8"]
+    assert (
+        loaded("edsr_small_x2", "auto") == loaded("edsr_small_x2", "float32") == ("edsr_small_x2", "float32")
+    )
+    int8 = ("edsr_small_x2_int8", "int8")
+    assert loaded("edsr_small_x2", "int8") == loaded("edsr_small_x2_int8", "auto") == int8
+    assert loaded("edsr_small_x2_int8", "int8") == int8
+
+
+def test_no_int8_weights_by_accident(shipped_pair: Path) -> None:
+    assert checkpoint.default_name(2) == "edsr_small_x2"
+    (shipped_pair / "edsr_small_x2.safetensors").unlink()
+    assert checkpoint.default_name(2) == "edsr_baseline_x2"
+
+
+def test_a_precision_that_the_weights_are_not_in(shipped_pair: Path, tmp_path: Path) -> None:
+    def refused(message: str, name: object, precision: Precision) -> None:
+        with pytest.raises(CheckpointError, match=message) as caught:
+            checkpoint.load(str(name), precision=precision)
+        assert "\n" not in str(caught.value)
+
+    for name in ("edsr_small_x2_int8", shipped_pair / "edsr_small_x2_int8.safetensors"):
+        refused(f"{name} is quantised to int8; name its float32 weights", name, "float32")
+    file = shipped_pair / "edsr_small_x2.safetensors"  # a file is taken as it is, whatever lies beside it
+    for name in ("edsr_baseline_x2", file):
+        command = f"addersr quantize --model {name} --data PICTURES -o {Path(name).stem}_int8.safetensors"
+        refused(f"{name} is in float32; quantise it: {command}", name, "int8")
+
+
+def test_a_quantised_file_is_built_as_its_header_says(shipped_pair: Path) -> None:
+    source = shipped_pair / "edsr_small_x2_int8.safetensors"
+    loaded = checkpoint.load(source)
+    x = torch.rand(1, 3, 5, 7)
+    copy = shipped_pair / "copy.safetensors"
+    checkpoint.save(copy, loaded.model, loaded.metadata)
+    again = checkpoint.load(copy)
+    assert again.metadata == {"bits": 8} and torch.equal(again.model(x), loaded.model(x))
+
+    config, tensors = loaded.model.config, loaded.model.state_dict()
+
+    def refused(message: str) -> None:
+        with pytest.raises(CheckpointError, match=message):
+            checkpoint.load(copy)
+
+    save_file(tensors, copy, header(config))
+    refused("another architecture")
+    save_file(build("edsr_tiny_x2").state_dict(), copy, header(config, kind="QuantizedEDSR"))
+    refused("another architecture")
+    save_file(tensors, copy, header(config, kind="VDSR"))
+    refused("class 'VDSR', which this version does not know; it knows EDSR and QuantizedEDSR")
+    for grid in ([0.0, 0, 255], [1.0, 2**30, 255], [1.0, 0, 256]):
+        broken = {**tensors, "body.2.grid": torch.tensor(grid, dtype=torch.float64)}
+        save_file(broken, copy, header(config, kind="QuantizedEDSR"))
+        refused(f"a grid that cannot be, body.2.grid: step {grid[0]}, zero {grid[1]:.1f}, top {grid[2]:.1f}")

@@ -1,12 +1,19 @@
 """The command line's frame: exit codes, one-line errors, help, info."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from addersr import __version__, cli
+from addersr.checkpoint import SHIPPED
+from addersr.images import files
+
+SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +43,15 @@ def test_each_command_has_help(command: str) -> None:
             ["upscale", "x", "-o", "y", "--tile", "fo\no"],
             "must be auto or a whole number from 1, got 'fo\\no'",
         ),
+        (
+            ["bench", "--data", "x", "--set", "y", "--precision", "int4"],
+            "argument --precision: invalid choice",
+        ),
+        (["quantize", "--model", "x", "--data", "y"], "-o/--output (see `addersr quantize --help`)"),
+        (
+            ["quantize", "--model", "x", "--data", "y", "-o", "z", "--bits", "9"],
+            "argument --bits: invalid choice",
+        ),
         (["upscale", "x", "-o", "y", "--some\nthing"], "unrecognized arguments: --some thing"),
     ],
 )
@@ -53,7 +69,8 @@ def test_errors_are_one_line(tmp_path: object) -> None:
 
 def test_info_says_what_runs_and_why_others_do_not() -> None:
     told = run("info").stdout
-    assert "reference  available" in told and "edsr_small_x2" in told
+    assert "reference  available" in told
+    assert re.search(r"edsr_small_x2 +x2, float32, 0\.20 M parameters", told)
     told = run("info", ADDERSR_ISA="sse9").stdout
     assert (
         "native     unavailable: ADDERSR_ISA=sse9 names an instruction set" in told
@@ -65,3 +82,39 @@ def test_names_from_outside_do_not_break_the_line(tmp_path: object) -> None:
     result = run("upscale", "a\nb.png", "-o", f"{tmp_path}/out", "--model", "x" * 300)
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     assert result.stderr.startswith("addersr: error: ") and "no such file" in result.stderr
+
+
+def test_quantised_weights_from_the_command_line(tmp_path: Path) -> None:
+    """Made, used, and told from float32 ones."""
+    folder, weights = tmp_path / "pictures", tmp_path / "int8.safetensors"
+    folder.mkdir()
+    shutil.copy(SAMPLES / "coffee.png", folder)
+    made = run("quantize", "--model", "edsr_small_x2", "--data", str(folder), "-o", str(weights))
+    assert made.returncode == 0 and made.stdout.startswith(
+        f"{weights}: edsr_small_x2 in 8 bits (narrow ranges)"
+    )
+    picture = tmp_path / "small.png"
+    files.write(picture, files.Picture(files.read(folder / "coffee.png").pixels[:40, :50]))
+
+    def upscale(model: object, precision: str) -> subprocess.CompletedProcess[str]:
+        out = str(tmp_path / "out") + os.sep
+        options = (
+            "--model",
+            str(model),
+            "--precision",
+            precision,
+            "--device",
+            "cpu",
+            "--if-exists",
+            "overwrite",
+        )
+        return run("upscale", str(picture), "-o", out, *options)
+
+    assert upscale(weights, "int8").returncode == 0
+    assert files.read(tmp_path / "out" / "small.png").pixels.shape == (80, 100, 3)
+    for model, precision, message in (
+        (weights, "float32", "is quantised to int8"),
+        (SHIPPED / "edsr_small_x2.safetensors", "int8", "quantise it: addersr quantize --model"),
+    ):
+        refused = upscale(model, precision)
+        assert refused.returncode == 1 and message in refused.stderr and refused.stderr.count("\n") == 1

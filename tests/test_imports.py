@@ -24,7 +24,13 @@ def test_light_modules(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["addersr.inference.batch", "addersr.inference.upscaler", "addersr.evaluation.benchmark", "addersr.info"],
+    [
+        "addersr.inference.batch",
+        "addersr.inference.quantize",
+        "addersr.inference.upscaler",
+        "addersr.evaluation.benchmark",
+        "addersr.info",
+    ],
 )
 def test_neither_lightning_nor_gradio(module: str) -> None:
     assert not {"lightning", "gradio"} & set(loaded_by(f"import {module}"))

@@ -42,10 +42,13 @@ class FusedEDSR:
         self._model = model.eval()
         *blocks, last = model.body
         self._scaling = model.config["residual_scaling"]
-        self._blocks = [(_fused(block.first), _fused(block.second)) for block in cast(list[ResidualBlock], blocks)]
+        self._blocks = [
+            (_fused(block.first), _fused(block.second)) for block in cast(list[ResidualBlock], blocks)
+        ]
         self._last = _fused(last)
         self._upsampler = [
-            _fused(layer) if isinstance(layer, AdderUnit | QuantizedUnit) else layer for layer in model.upsampler
+            _fused(layer) if isinstance(layer, AdderUnit | QuantizedUnit) else layer
+            for layer in model.upsampler
         ]
         # On planes the last shuffle and the last layer are one kernel; channels last leaves them to torch.
         *rest, shuffle = model.upsampler
@@ -77,7 +80,9 @@ class FusedEDSR:
                 else:
                     n, _, h, w = current.shape
                     current = current.to(self._dtype, memory_format=self._format)
-                    current = layer(current, self._map(f"upsampler {i}", torch.Size((n, layer.channels, h, w))))
+                    current = layer(
+                        current, self._map(f"upsampler {i}", torch.Size((n, layer.channels, h, w)))
+                    )
             if self._shuffle_conv is None:
                 return self._base(x).add_(model.tail(current.float()))
             return self._shuffle_conv(current, self._base(x))

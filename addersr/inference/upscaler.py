@@ -27,7 +27,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 _CPU_BUDGET = 3 * 2**30  # bytes of feature maps: 1.5 megapixels whole at 32 channels and x2, on any laptop
 _GPU_SHARE = 0.5  # of the memory that is free on an accelerator
 _LIVE_MAPS = 6  # of the widest size at once, measured: an adder unit's values between its steps
-_LIVE_MAPS_FUSED = 4  # the same where a unit is one kernel call, measured: its own map, the shuffled one, the tail's
+_LIVE_MAPS_FUSED = 4  # where a unit is one kernel call, measured: 2.3 to 3.5 in float32, 1.1 to 1.5 in int8
 _LEAST_TILE = 32  # LR pixels; smaller ones would be nearly all halo
 _PROBE = 16  # side of the picture that finds the widest map
 _BICUBIC_HALO = 3  # the cubic kernel reaches 2 pixels, and half a pixel of phase
@@ -122,6 +122,8 @@ class Upscaler:
         """
         count, _, height, width = x.shape
         result = x.new_empty((count, 3, height * self.scale, width * self.scale))
+        if not count:
+            return result
 
         def write(place: Box, part: Tensor) -> None:
             result[:, :, *place.slices] = part.clamp(0, 1).to(result)

@@ -33,8 +33,8 @@ class QuantizedUnit(nn.Module):
 
     Shapes: (N, C, H, W) -> (N, O, H, W). The grid spans [low, high]. Where a filter value lies beyond it, |x - w| is
     linear in x over the grid, so the value is clipped and what was cut off is added to the bias of its output channel.
-    Where an input lies beyond it, |x - w| exceeds |clip(x) - w| by the same for every channel: what is cut off is summed
-    over the window once. Both are exact where only one of the two lies beyond the same end.
+    Where an input lies beyond it, |x - w| exceeds |clip(x) - w| by the same for every channel: what is cut off is
+    summed over the window once. Both are exact where only one of the two lies beyond the same end.
 
     Everything is a buffer, so the state dict is the whole unit. Fresh ones are empty: `of` makes one from a unit.
 
@@ -57,7 +57,9 @@ class QuantizedUnit(nn.Module):
         self.register_buffer("grid", torch.tensor([1.0, 0, 255], dtype=torch.float64))  # step, zero, top
         self.register_buffer("scale", torch.zeros(out_channels))
         self.register_buffer("bias", torch.zeros(out_channels))
-        self.register_buffer("curve", torch.tensor([0.0, 0, 1, 0], dtype=torch.float64))  # gain, relu, alpha, eps
+        self.register_buffer(
+            "curve", torch.tensor([0.0, 0, 1, 0], dtype=torch.float64)
+        )  # gain, relu, alpha, eps
 
     @classmethod
     def of(cls, unit: AdderUnit, low: float, high: float, bits: int = 8) -> "QuantizedUnit":

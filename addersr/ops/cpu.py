@@ -126,9 +126,7 @@ def grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: P
 
 def _shape(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Shape:
     o, _, kh, kw = weight.shape
-    return Shape(
-        *x.shape, o, kh, kw, *stride, *padding, *output_size(x.shape, weight.shape, stride, padding)
-    )
+    return Shape(*x.shape, o, kh, kw, *stride, *padding, *output_size(x.shape, weight.shape, stride, padding))
 
 
 def _call(name: str, shape: Shape, *tensors: Tensor) -> bool:

@@ -152,9 +152,8 @@ class FloatUnit:
         self._c_tail = _c_tail(tail, self._o, self._c)
         shape = self._shape(1, self._k, self._k)
         self._packed = torch.zeros(self._kernels.addersr_adder2d_packed_floats(ctypes.byref(shape)))
-        self._kernels.addersr_adder2d_pack(
-            ctypes.byref(shape), weight.contiguous().data_ptr(), self._packed.data_ptr()
-        )
+        weight = weight.contiguous()  # kept until the call is over
+        self._kernels.addersr_adder2d_pack(ctypes.byref(shape), weight.data_ptr(), self._packed.data_ptr())
 
     def __call__(
         self, x: Tensor, out: Tensor, residual: Tensor | None = None, residual_scaling: float = 1.0

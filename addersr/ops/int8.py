@@ -50,7 +50,7 @@ def sad2d(
     check_shapes(x, weight, pads)
     if x.dtype != torch.uint8 or weight.dtype != torch.uint8:
         raise ValueError(f"x and weight must be torch.uint8, got {x.dtype} and {weight.dtype}")
-    if not 0 <= pad_value <= 255:
+    if pad_value not in range(256):
         raise ValueError(f"pad_value must be 0 to 255, got {pad_value}")
     if weight[0].numel() > MOST_VALUES:
         raise ValueError(f"a filter may have {MOST_VALUES} values at most, got {weight[0].numel()}")
@@ -75,7 +75,10 @@ class Shape(ctypes.Structure):
 
     _fields_ = [
         (name, ctypes.c_int64)
-        for name in (*("c", "h", "w", "o", "kh", "kw"), *("stride_h", "stride_w", "pad_h", "pad_w", "oh", "ow"))
+        for name in (
+            *("c", "h", "w", "o", "kh", "kw"),
+            *("stride_h", "stride_w", "pad_h", "pad_w", "oh", "ow"),
+        )
     ]
 
 

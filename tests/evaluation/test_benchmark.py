@@ -22,7 +22,9 @@ from addersr.evaluation.sets import find_pictures
 from addersr.images.color import rgb_to_y
 from addersr.images.files import from_tensor, to_tensor
 from addersr.images.resize import imresize
+from addersr.inference.quantize import quantized
 from addersr.models.presets import build
+from addersr.models.quantized import adder_units
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,7 @@ def test_the_table_and_the_json_file(
         assert list(result)[: len(promised)] == promised
         assert (result["model"], result["scale"], result["images"]) == ("tiny", 2, images)
         assert result["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+        assert result["precision"] == "float32"
         assert result["seconds"] > 0
         assert len(result["pictures"]) == images
         for key in ("psnr", "ssim", "bicubic_psnr", "bicubic_ssim"):
@@ -128,6 +131,7 @@ def test_bicubic_as_the_model_scores_as_the_column_beside_it(
     bench(root, "--set", "Mixed", "--model", BICUBIC, "--scale", 3, "--protocol", protocol, "--json", path)
     result = scores(path, "Mixed")
     assert (result["model"], result["scale"], result["parameters"]) == (BICUBIC, 3, 0)
+    assert result["precision"] is None
     assert (result["psnr"], result["ssim"]) == (result["bicubic_psnr"], result["bicubic_ssim"])
 
 
@@ -257,3 +261,18 @@ def test_bicubic_rows_to_the_last_printed_digit(name: str, protocol: str, scale:
     result = score_set(Model(BICUBIC, scale), pictures, PROTOCOLS[protocol], name=name)
     measured = f"{result.psnr:.{psnr_digits}f}/{result.ssim:.{ssim_digits}f}".replace("/0.", "/.")
     assert measured == row, f"{result.psnr:.6f}/{result.ssim:.6f}"
+
+
+def test_int8_weights_are_scored_and_said_to_be_int8(root: Path, weights: Path, tmp_path: Path) -> None:
+    model, file, path = (
+        checkpoint.load(weights).model,
+        tmp_path / "int8.safetensors",
+        tmp_path / "scores.json",
+    )
+    checkpoint.save(file, quantized(model, dict.fromkeys(adder_units(model), (0.0, 1.0))), {})
+    assert bench(root, "--set", "Mixed", "--model", file, "--precision", "int8", "--json", path) == 0
+    result = scores(path, "Mixed")
+    assert result["precision"] == "int8"
+    assert result["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    with pytest.raises(CheckpointError, match="is quantised to int8"):
+        bench(root, "--set", "Mixed", "--model", file, "--precision", "float32")

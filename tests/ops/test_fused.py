@@ -1,4 +1,4 @@
-"""Fused units against their definitions in float64, within what rounding can do to them; the grid of quantised ones."""
+"""Fused units against their definitions in float64, within what rounding can do to them."""
 
 import copy
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from addersr.layers import AdderUnit, PowerActivation
 from addersr.layers.quantized import QuantizedUnit, folded, fused
 from addersr.ops import unavailable_reason
-from addersr.ops.fused import ByteUnit, FloatUnit, Grid, ShuffleConv
+from addersr.ops.fused import ByteUnit, FloatUnit, ShuffleConv
 
 needs_kernels = pytest.mark.skipif(unavailable_reason("native") is not None, reason="no compiled kernels")
 
@@ -210,8 +210,8 @@ def test_float_unit_equals_the_eager_one(name: str) -> None:
     unit = case.unit(x)
     expected, allowed = finish(case, *normalised(case, unit, x), FloatUnit)
     assert_within(run(case, fused(unit), x), expected, allowed)
-    with torch.no_grad():
-        assert_within(unit(x).double(), *finish(alone(case), *normalised(case, unit, x), FloatUnit))
+    with torch.no_grad():  # the same definition as the layer's own, which in float32 may take 16-bit sums
+        assert_within(unit.double()(x.double()), *finish(alone(case), *normalised(case, unit, x), FloatUnit))
 
 
 BYTE_CASES = CASES | {
@@ -289,7 +289,7 @@ OUTLIERS = {
 
 
 @pytest.mark.parametrize("outliers", OUTLIERS)
-@pytest.mark.parametrize("path", ["eager", pytest.param("native", marks=needs_kernels)])
+@pytest.mark.parametrize("path", ["reference", pytest.param("native", marks=needs_kernels)])
 def test_what_lies_beyond_the_grid_is_exact(path: str, outliers: str) -> None:
     """Features and filters on the grid but for outliers: the sums are those of the values themselves.
 
@@ -316,7 +316,9 @@ def test_what_lies_beyond_the_grid_is_exact(path: str, outliers: str) -> None:
         map(bool, OUTLIERS[outliers])
     )
     made = QuantizedUnit.of(unit, low, high)
-    got = made(x.float()) if path == "eager" else made.fused()(x, maps(ByteUnit, torch.zeros(1, 5, 9, 21)))
+    got = (
+        made(x.float()) if path == "reference" else made.fused()(x, maps(ByteUnit, torch.zeros(1, 5, 9, 21)))
+    )
     args = (x.double().numpy(), weight.double().numpy(), (1, 1), (1, 1))
     exact, size = (torch.from_numpy(f(*args)) for f in (oracle.forward, oracle.magnitude))
     rounding = 12 * epsilon(torch.float32) * size + epsilon(got.dtype) / 2 * exact.abs()
@@ -372,39 +374,3 @@ def test_shuffle_conv_equals_its_pieces(r: int, size: tuple[int, int]) -> None:
     expected, magnitude = pieces(*exact), pieces(*(t.abs() for t in exact))
     got = ShuffleConv(weight, bias, r)(x, picture)
     oracle.assert_rounded(got.double().numpy(), expected.numpy(), magnitude.numpy(), 9 * 5)
-
-
-GRIDS = [(-1.0, 2.0), (-0.3, 0.1), (0.0, 3.0), (-2.0, 0.0), (0.7, 0.9), (-5.0, -4.0), (-1e-3, 40.0)]
-
-
-@pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize(("low", "high"), GRIDS)
-def test_grid(low: float, high: float, bits: int) -> None:
-    grid = Grid.between(low, high, bits)
-    assert grid.top == 2**bits - 1 and abs(grid.step * grid.top - (high - low)) < 1e-12
-    assert abs(grid.low - low) <= grid.step / 2 and abs(grid.high - high) <= grid.step * 0.500001
-    assert grid.low / grid.step == pytest.approx(
-        round(grid.low / grid.step), abs=1e-9
-    )  # 0 is one of its values
-    x = torch.linspace(grid.low - 1, grid.high + 1, 10_001, dtype=torch.float64)
-    levels = grid.bytes_of(x)
-    assert levels.dtype == torch.uint8 and levels.min() == 0 and levels.max() == grid.top
-    held = (levels.double() - grid.zero) * grid.step
-    inside = x.clamp(grid.low, grid.high)
-    assert (held - inside).abs().max() <= grid.step / 2 * (1 + 1e-9)
-    excess = grid.excess_of(x)
-    assert (excess >= 0).all() and torch.equal(excess == 0, x == inside)
-    torch.testing.assert_close(inside + excess * (x - inside).sign(), x, rtol=0, atol=1e-12)
-    if low <= 0 <= high:
-        assert (grid.bytes_of(torch.zeros(1)).item() - grid.zero) * grid.step == 0
-
-
-@pytest.mark.parametrize("value", [0.0, 1e-9, 3.0, -700.0])
-def test_grid_of_one_value(value: float) -> None:
-    grid = Grid.between(value, value, 8)
-    assert 0 < grid.step * grid.top <= 1e-6 * max(abs(value), 1) * (1 + 1e-9)
-    x = torch.tensor([value - 2, value, value + 3], dtype=torch.float64)
-    assert (x - (grid.bytes_of(x).double() - grid.zero) * grid.step).abs().sub(
-        grid.excess_of(x)
-    ).abs().max() <= grid.step
-    torch.testing.assert_close(grid.excess_of(x), torch.tensor([2.0, 0, 3]).double(), rtol=0, atol=1e-3)

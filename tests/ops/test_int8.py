@@ -23,14 +23,13 @@ BLOCK_EDGES = [1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129, 319, 32
 """Widths beside those of cells, blocks and bands of the kernels."""
 
 
-@pytest.fixture(params=["native", "eager"], autouse=True)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which implementation `sad2d` takes."""
-    if request.param == "eager":
+@pytest.fixture(params=["native", "reference"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which implementation `sad2d` takes; `reference` is eager torch."""
+    if request.param == "reference":
         monkeypatch.setattr(int8.cpu, "unavailable_reason", lambda x=None: "told so")
     elif reason := cpu.unavailable_reason():
         pytest.skip(reason)
-    return request.param
 
 
 def noise(seed: int, *shape: int) -> Tensor:

@@ -1,8 +1,5 @@
 """The fused unit against the same chain of torch modules in float64, within what float32's rounding can do to it."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -153,20 +150,6 @@ def test_equals_eager(seed: int) -> None:
         worst = (error / allowed[name]).max().item()
         assert value.shape == wanted[name].shape
         assert worst <= 1, f"{name}: error {error.max():.3g}, {worst:.3g} times the bound"
-
-
-@pytest.mark.parametrize("instructions", ["avx512", "avx2", "portable"])
-def test_every_instruction_set(instructions: str) -> None:
-    environment = {**os.environ, "ADDERSR_ISA": instructions}
-    probe = "from addersr.ops import unavailable_reason as u; print(u('native') or 'runs')"
-    answer = subprocess.run(
-        [sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    if answer != "runs":
-        pytest.skip(answer)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "equals_eager"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0 and "24 passed" in result.stdout, result.stdout
 
 
 def test_result_does_not_depend_on_threads() -> None:
