@@ -79,7 +79,7 @@ def medians(
 ) -> dict[str, float]:
     """The median of each candidate's times over interleaved rounds, those of warming up left out."""
     times: dict[str, list[float]] = {name: [] for name in blocks}
-    for round_ in tqdm(range(rounds + warm_up), desc=title, leave=False, ncols=bar_columns()):
+    for round_ in tqdm(range(rounds + warm_up), desc=title, leave=False, disable=None, ncols=bar_columns()):
         for name, run in blocks.items():
             values = run()
             if round_ >= warm_up:
@@ -200,7 +200,7 @@ def compare(
     seconds = medians(prepared(candidates, *full), repeats, title)
     peaks = {
         name: peak_mib(candidates[name], tiny, full)
-        for name in tqdm(seconds, desc=f"memory {title}", leave=False, ncols=bar_columns())
+        for name in tqdm(seconds, desc=f"memory {title}", leave=False, disable=None, ncols=bar_columns())
     }
     for name, value in seconds.items():
         report.add(name, shape, value, work, peaks[name])

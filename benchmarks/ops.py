@@ -2,12 +2,13 @@
 
     python benchmarks/ops.py [--json FILE] [--repeats 15]
 
-SAD/s counts one sum-of-absolute-differences term where a convolution has one MAC. "adder int8" is `sad2d`, bytes to
-32-bit sums, its filters packed in each call; "adder int8 unit" is a whole unit at inference, from floats to floats with
-quantising and the power activation. The int8 convolutions go from bytes to bytes. "step" is forward and backward to
-input and filters. The official formulation (AdderNet's adder.py: unfold, broadcast, absolute value, sum) is timed on a
-part of the picture and both are measured on that part. Memory is the peak growth of the process above the inputs, each
-measured in a fresh process. How times are taken is said in `measure.py`.
+SAD/s counts one sum-of-absolute-differences term where a convolution has one MAC. "adder float32" is what `adder2d`
+does by itself, on a CPU in 16-bit fixed point (`native16`); "exact" is `native`, in float32 throughout. "adder int8" is
+`sad2d`, bytes to 32-bit sums, its filters packed in each call; "adder int8 unit" is a whole unit at inference, from
+floats to floats with quantising and the power activation. The int8 convolutions go from bytes to bytes. "step" is
+forward and backward to input and filters. The official formulation (AdderNet's adder.py: unfold, broadcast, absolute
+value, sum) is timed on a part of the picture and both are measured on that part. Memory is the peak growth of the
+process above the inputs, each measured in a fresh process. How times are taken is said in `measure.py`.
 
 Run nothing else beside it. glibc's allocator is told to keep large blocks, or page faults would dominate.
 """
@@ -59,8 +60,8 @@ def step(layer: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -
     return run
 
 
-def adder(x: Tensor, weight: Tensor) -> Tensor:
-    return adder2d(x, weight, 1, 1, backend="native")
+def adder(x: Tensor, weight: Tensor, backend: str = "auto") -> Tensor:
+    return adder2d(x, weight, 1, 1, backend)
 
 
 def convolution(x: Tensor, weight: Tensor) -> Tensor:
@@ -103,6 +104,7 @@ INT8_ELSEWHERE: dict[str, Callable[[Sequence[int]], Call]] = {
 }
 FORWARD: dict[str, Callable[[Sequence[int]], Call]] = {
     "adder float32": partial(_forward, adder, torch.float32),
+    "adder float32 exact": partial(_forward, partial(adder, backend="native"), torch.float32),
     "adder int8": _sums_of_bytes,
     "adder int8 unit": _byte_unit,
     "conv float32": partial(_forward, convolution, torch.float32),
@@ -138,6 +140,7 @@ def ratios(seconds: Mapping[str, float]) -> dict[str, float | None]:
     speed = partial(measure.speed_ratio, seconds)
     return {
         "float32_vs_conv": speed("adder float32", ["conv float32"]),
+        "float32_exact_vs_conv": speed("adder float32 exact", ["conv float32"]),
         "int8_vs_conv": speed("adder int8", ["conv float32"]),
         "int8_vs_bf16": speed("adder int8", ["conv bfloat16"]),
         # the fastest of ONNX Runtime's two formats and OpenVINO

@@ -160,7 +160,7 @@ EXPORT void addersr_sad2d_pack(const Sad2dShape* shape, const uint8_t* weight, u
 
 // Bytes of workspace for this many threads. It must begin at a multiple of 64.
 EXPORT int64_t addersr_sad2d_workspace(const Sad2dShape* shape, int threads) {
-    return chosen()->sad2d.workspace_bytes(*shape) * threads;
+    return chosen()->sad2d.workspace_bytes(*shape, threads);
 }
 
 EXPORT void addersr_sad2d_sums(const Sad2dShape* shape, const uint8_t* x, uint8_t pad_value, const uint32_t* packed,

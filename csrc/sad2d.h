@@ -49,8 +49,8 @@ struct Sad2dKernels {
     // y = base + bias + convolution; weight (c, row, column, colour). y may be base.
     void (*shuffle_conv)(const ShuffleConvShape&, const uint16_t* x, const float* weight, const float* bias,
                          const float* base, float* y, int threads);
-    // Bytes of workspace that each thread needs, a multiple of 64; the workspace begins at one.
-    int64_t (*workspace_bytes)(const Sad2dShape&);
+    // Bytes of workspace for this many threads. It begins at a multiple of 64.
+    int64_t (*workspace_bytes)(const Sad2dShape&, int threads);
 };
 
 constexpr int kFewFilters = 4;

@@ -19,21 +19,23 @@
 // which the cells of a band follow one another across rows for every row of taps alike. Then each block of neighbouring
 // cells goes through all filters, while its bytes stay in the first-level cache.
 
-constexpr int kFlush = 64, kCell = 8, kEntry = 16, kBandRows = 8, kBandCells = 40;
+constexpr int kFlush = 64, kCell = 8, kEntry = 16, kBandRows = 16, kBandCells = 40;
 constexpr int kBlockCells = Sad::cells * Sad::vectors, kBlockPixels = kBlockCells * kCell;
 static_assert(kFlush * 4 * 255 <= 65535);
 
-// How an output is cut into bands; the last ones of a picture may be smaller.
+// How an output is cut into bands: as many below one another as threads can share evenly.
 struct Bands {
-    int64_t rows, cells, in_rows;  // output rows, cells across, input rows
+    int64_t down;                  // bands below one another
+    int64_t rows, cells, in_rows;  // of a band at most: output rows, cells across, input rows
     int64_t groups, columns;       // groups of four taps in a filter row; input columns that a band looks at
     int64_t plane;                 // bytes of the entries of one channel and group: an odd number of cache lines, so
                                    // that those of a block are spread over all sets of the cache
     int64_t span, width;           // output columns of a band and of the picture, at stride 1
-    int64_t across, down, count;   // bands side by side, below one another, and in all
+    int64_t across, count;         // bands side by side and in all
 
-    explicit Bands(const Sad2dShape& s)
-        : rows(s.stride_h == 1 ? least(kBandRows, s.oh) : 1),
+    Bands(const Sad2dShape& s, int threads)
+        : down(s.stride_h == 1 ? least(ceil_div(ceil_div(s.oh, kBandRows), threads) * threads, s.oh) : s.oh),
+          rows(ceil_div(s.oh, down)),
           cells(least(kBandCells, ceil_div((s.ow - 1) * s.stride_w + 1, kCell))),
           in_rows(rows - 1 + s.kh),
           groups(ceil_div(s.kw, 4)),
@@ -42,10 +44,9 @@ struct Bands {
           span(cells * kCell),
           width((s.ow - 1) * s.stride_w + 1),
           across(ceil_div(width, span)),
-          down(ceil_div(s.oh, rows)),
           count(across * down) {}
 
-    // Where band `i` of those below one another begins: they are alike within a row, so that threads end together.
+    // The first row of band `i` of those below one another.
     int64_t top(int64_t i, int64_t height) const { return height * i / down; }
 };
 
@@ -70,8 +71,7 @@ struct Room {
     int64_t* offsets;   // [c][group][kh]: where a step finds its entries
     int64_t size = 0;
 
-    Room(const Sad2dShape& s, uint8_t* at) {
-        const Bands b(s);
+    Room(const Sad2dShape& s, const Bands& b, uint8_t* at) {
         const int64_t pixels = (b.rows * b.cells + kBlockCells) * kCell;  // the last block may reach beyond the band
         const auto take = [&](auto*& pointer, int64_t length) {
             pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(at + size);
@@ -88,7 +88,9 @@ struct Room {
     }
 };
 
-int64_t sad2d_workspace_bytes(const Sad2dShape& s) { return Room(s, nullptr).size; }
+int64_t sad2d_workspace_bytes(const Sad2dShape& s, int threads) {
+    return Room(s, Bands(s, threads), nullptr).size * threads;
+}
 
 // Lay out the input rows of `rows` output rows from (top, left) on; for `read` see parallel_bands.
 template <class Read>
@@ -165,11 +167,11 @@ void block_sums(const uint8_t* entries, const int64_t* offsets, int64_t steps, c
 template <class Read, class Expect, class Write>
 void parallel_bands(const Sad2dShape& s, const uint32_t* packed, uint8_t* workspace, int threads, Read read,
                     Expect expect, Write write) {
-    const Bands b(s);
-    const int64_t steps = s.c * b.groups * s.kh, room_bytes = sad2d_workspace_bytes(s);
+    const Bands b(s, threads);
+    const int64_t steps = s.c * b.groups * s.kh, room_bytes = Room(s, b, nullptr).size;
 #pragma omp parallel num_threads(threads)
     {
-        const Room room(s, workspace + omp_get_thread_num() * room_bytes);
+        const Room room(s, b, workspace + omp_get_thread_num() * room_bytes);
         for (int64_t step = 0; step < steps; ++step)
             room.offsets[step] = step / s.kh * b.plane + step % s.kh * b.cells * kEntry;
 #pragma omp for schedule(dynamic, 1)
@@ -210,7 +212,7 @@ void parallel_bands(const Sad2dShape& s, const uint32_t* packed, uint8_t* worksp
 
 void sad2d_sums(const Sad2dShape& s, const uint8_t* x, uint8_t pad_value, const uint32_t* packed, int32_t* y,
                 uint8_t* workspace, int threads) {
-    const int64_t columns = Bands(s).columns;
+    const int64_t columns = Bands(s, threads).columns;
     const auto read = [&](int64_t c, int64_t row, int64_t column, uint8_t* bytes, int32_t* sums, float*) {
         const int64_t from = column < 0 ? -column : 0, last = least(columns, s.w - column);
         std::memset(bytes, pad_value, columns);
@@ -236,7 +238,7 @@ void sad2d_sums(const Sad2dShape& s, const uint8_t* x, uint8_t pad_value, const 
 
 void sad2d_unit(const Sad2dShape& s, const Quantizer& q, const UnitTail& tail, const uint16_t* x,
                 const uint32_t* packed, const uint16_t* residual, uint16_t* y, uint8_t* workspace, int threads) {
-    const int64_t columns = Bands(s).columns;
+    const int64_t columns = Bands(s, threads).columns;
     const auto inverse_step = Vec::set1(q.inverse_step);
     const auto bottom = Vec::set1(static_cast<float>(-q.zero)), top = Vec::set1(static_cast<float>(q.top - q.zero));
     // 1.5 * 2^23: adding it rounds to a whole number, ties to even, which stands in the low bits.
