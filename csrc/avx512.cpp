@@ -100,5 +100,14 @@ struct Fixed {
 
 }  // namespace
 
-const Adder2dKernels adder2d_avx512 = {"avx512", Vec::lanes, Vec::max_vectors, forward, forward_fixed16, grad_input, {unit_forward, unit_backward},
-                                       unit_infer, {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes}};
+const Adder2dKernels adder2d_avx512 = {
+    "avx512",
+    Vec::lanes,
+    Vec::max_vectors,
+    forward,
+    forward_fixed16,
+    grad_input,
+    {unit_forward, unit_backward},
+    unit_infer,
+    {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes},
+};

@@ -24,8 +24,8 @@ struct Range {
 };
 
 inline Range range_of(const float* values, int64_t count, int threads) {
-    Range all;
     const int64_t chunk = 1 << 14, chunks = ceil_div(count, chunk);
+    std::vector<Range> parts(chunks);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < chunks; ++i) {
         const int64_t first = i * chunk, last = least(first + chunk, count);
@@ -40,21 +40,20 @@ inline Range range_of(const float* values, int64_t count, int threads) {
             for (int64_t lane = lanes; lane < Vec::lanes; ++lane) value[lane] = values[first];
             low = Vec::min(low, value), high = Vec::max(high, value);
         }
-        Range part;
+        Range& part = parts[i];
         for (int lane = 0; lane < Vec::lanes; ++lane) {
             part.low = low[lane] < part.low ? low[lane] : part.low;
             part.high = high[lane] > part.high ? high[lane] : part.high;
             part.magnitude += sum[lane];
             part.finite = part.finite && unlike[lane] == 0;
         }
-#pragma omp critical
-        {
-            all.low = part.low < all.low ? part.low : all.low;
-            all.high = part.high > all.high ? part.high : all.high;
-            all.finite = all.finite && part.finite;
-        }
-#pragma omp atomic
+    }
+    Range all;
+    for (const Range& part : parts) {  // in this order, whatever the number of threads
+        all.low = part.low < all.low ? part.low : all.low;
+        all.high = part.high > all.high ? part.high : all.high;
         all.magnitude += part.magnitude;
+        all.finite = all.finite && part.finite;
     }
     return all;
 }
@@ -136,8 +135,9 @@ bool forward_fixed16(const Adder2dShape& s, const float* x, const float* weight,
     const double scale = seen.magnitude / (pixels * s.c) + filters.magnitude / (s.o * values);
     const float low = seen.low > filters.low ? seen.low : filters.low;
     const float high = seen.high < filters.high ? seen.high : filters.high;
-    // Ranges that do not meet leave nothing but excess; a small step then serves as well as any.
-    const double step = high > low ? (static_cast<double>(high) - low) / 65535 : scale * 1e-6;
+    // Ranges that hardly meet, or not at all, leave little but excess; in much smaller steps it would overflow.
+    const double overlap = (static_cast<double>(high) - low) / 65535, least_step = scale * 1e-6;
+    const double step = overlap > least_step ? overlap : least_step;
     if (!(step > 0) || step > kLargestStep * scale || !(1 / step < 1e30)) return false;
     const Grid16 grid{static_cast<float>(step), static_cast<float>(1 / step), low};
 

@@ -1,4 +1,4 @@
-// The C interface that Python loads: the choice of instruction set, the packing of filters, the two kernels.
+// The C interface that Python loads: the choice of instruction set, the packing of filters, the kernels.
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -82,7 +82,7 @@ int64_t block_filters(const Sad2dShape& s, int64_t o) {
 // The instruction set in use, or null if ADDERSR_ISA names one that this processor or build does not have.
 EXPORT const char* addersr_instruction_set() { return chosen() ? chosen()->name : nullptr; }
 
-// Both return 0, or 1 if there is no memory left. weight: (O, C, Kh, Kw), contiguous.
+// Functions that return an int return 0, or 1 if there is no memory left. weight: (O, C, Kh, Kw), contiguous.
 EXPORT int addersr_adder2d_forward(const Adder2dShape* shape, const float* x, const float* weight, float* y,
                                    int threads) try {
     chosen()->forward(*shape, x, packed(*shape, weight, false).data(), y, threads);
@@ -174,7 +174,11 @@ EXPORT void addersr_sad2d_unit(const Sad2dShape* shape, const Quantizer* quantiz
     chosen()->sad2d.unit(*shape, *quantizer, *tail, x, packed, residual, y, workspace, threads);
 }
 
-EXPORT void addersr_shuffle_conv(const ShuffleConvShape* shape, const uint16_t* x, const float* weight,
-                                 const float* bias, const float* base, float* y, int threads) {
+// Returns as those that allocate.
+EXPORT int addersr_shuffle_conv(const ShuffleConvShape* shape, const uint16_t* x, const float* weight,
+                                const float* bias, const float* base, float* y, int threads) try {
     chosen()->sad2d.shuffle_conv(*shape, x, weight, bias, base, y, threads);
+    return 0;
+} catch (const std::bad_alloc&) {
+    return 1;
 }

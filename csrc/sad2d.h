@@ -43,7 +43,7 @@ struct Sad2dKernels {
     // y (o, oh, ow) = sum |x - w|, where the outside of the picture counts as pad_value.
     void (*sums)(const Sad2dShape&, const uint8_t* x, uint8_t pad_value, const uint32_t* packed, int32_t* y,
                  uint8_t* workspace, int threads);
-    // y (o, oh, ow): the whole unit, maps in half precision. Stride 1. The residual, shaped like y, may be null.
+    // y (o, oh, ow): the whole unit, maps in half precision. Stride 1, odd filters, y as large as x. The residual, shaped like y, may be null.
     void (*unit)(const Sad2dShape&, const Quantizer&, const UnitTail&, const uint16_t* x, const uint32_t* packed,
                  const uint16_t* residual, uint16_t* y, uint8_t* workspace, int threads);
     // y = base + bias + convolution; weight (c, row, column, colour). y may be base.

@@ -12,8 +12,8 @@
 // row is cut into groups of four taps. Taps that fill the last group up are zero, so they add the sum of the input
 // there; it is the same for all filters and is subtracted once for each pixel: exact.
 //
-// No overflow: 16-bit sums are flushed after kFlush steps of at most 4 * 255; filters of more than 2^23 values, whose
-// sums could leave 32 bits, are refused by the caller (addersr/ops/int8.py).
+// No overflow: 16-bit sums are flushed after kFlush steps of at most 4 * 255; filters that, with the taps that fill them
+// up, have more than 2^23 values, whose sums could leave 32 bits, are refused when they are packed (addersr/ops/int8.py).
 //
 // A task is a band of output rows and columns. Its input is first laid out as [channel][group][row][cell][16 bytes], in
 // which the cells of a band follow one another across rows for every row of taps alike. Then each block of neighbouring

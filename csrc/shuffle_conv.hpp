@@ -24,7 +24,7 @@ void add_taps(const uint16_t* planes, int64_t step, const float* taps, int64_t c
     for (int dx = 0; dx < R; ++dx)
 #pragma GCC unroll 4
         for (int k = 0; k < 3; ++k) acc[dx][k] = Vec::load(sums + (dx * 3 + k) * room + column);
-        // Enlarged columns R x + m, of which output R x + dx sees m = dx - 1 .. dx + 1.
+    // Enlarged columns R x + m, of which output R x + dx sees m = dx - 1 .. dx + 1.
 #pragma GCC unroll 8
     for (int m = -1; m <= R; ++m) {
         const int64_t offset = m < 0 ? -1 : m / R;

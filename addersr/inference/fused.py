@@ -11,7 +11,7 @@ from addersr.layers.quantized import QuantizedUnit, fused
 from addersr.models import EDSR
 from addersr.models.edsr import ResidualBlock
 from addersr.ops import cpu
-from addersr.ops.fused import ByteUnit, FloatUnit, ShuffleConv
+from addersr.ops.fused import ByteUnit, FloatUnit, ShuffleConv, Workspace
 
 Unit = FloatUnit | ByteUnit
 
@@ -19,9 +19,10 @@ Unit = FloatUnit | ByteUnit
 class FusedEDSR:
     """An `EDSR` in eval mode on the native kernels: the same result within rounding, a few times faster.
 
-    The weights are taken over as they are now. BatchNorm is folded, filters are packed, and the maps that units write
-    to are kept from call to call: a second picture of a size, or a smaller one, allocates none of them. One thread may
-    call it at a time.
+    The units are taken over as they are now: BatchNorm is folded, filters are packed. The maps that they write to and
+    the room that they work in are kept from call to call: a second picture of a size, or a smaller one, allocates none
+    of them. What torch does at both ends of the network, head, enlarged picture and in float32 the last layers, makes
+    tensors as usual. One thread may call it at a time.
 
     Args:
         model: on the CPU in float32; all its units adder units, or all quantised ones (a convolutional upsampler may
@@ -41,13 +42,15 @@ class FusedEDSR:
         self.scale, self.radius = model.scale, model.radius
         self._model = model.eval()
         *blocks, last = model.body
+        room = Workspace()
         self._scaling = model.config["residual_scaling"]
         self._blocks = [
-            (_fused(block.first), _fused(block.second)) for block in cast(list[ResidualBlock], blocks)
+            (_fused(block.first, room), _fused(block.second, room))
+            for block in cast(list[ResidualBlock], blocks)
         ]
-        self._last = _fused(last)
+        self._last = _fused(last, room)
         self._upsampler = [
-            _fused(layer) if isinstance(layer, AdderUnit | QuantizedUnit) else layer
+            _fused(layer, room) if isinstance(layer, AdderUnit | QuantizedUnit) else layer
             for layer in model.upsampler
         ]
         # On planes the last shuffle and the last layer are one kernel; channels last leaves them to torch.
@@ -112,5 +115,5 @@ def fusable(model: nn.Module) -> bool:
     return isinstance(model.body[-1], AdderUnit | QuantizedUnit)
 
 
-def _fused(unit: nn.Module) -> Unit:
-    return unit.fused() if isinstance(unit, QuantizedUnit) else fused(cast(AdderUnit, unit))
+def _fused(unit: nn.Module, workspace: Workspace) -> Unit:
+    return unit.fused(workspace) if isinstance(unit, QuantizedUnit) else fused(cast(AdderUnit, unit))

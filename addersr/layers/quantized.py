@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from addersr.layers.adder import AdderUnit
 from addersr.layers.power import PowerActivation
-from addersr.ops.fused import ByteUnit, FloatUnit, Grid, Tail
+from addersr.ops.fused import ByteUnit, FloatUnit, Grid, Tail, Workspace
 from addersr.ops.int8 import sad2d
 
 
@@ -84,13 +84,13 @@ class QuantizedUnit(nn.Module):
         excess = F.avg_pool2d(beyond, k, stride=1, divisor_override=1)
         return tail.apply(grid.step * sums + excess, x)
 
-    def fused(self) -> ByteUnit:
-        """The unit on the native kernels.
+    def fused(self, workspace: Workspace | None = None) -> ByteUnit:
+        """The unit on the native kernels; units that are never called at the same time may share a workspace.
 
         Raises:
             BackendError: there are none here.
         """
-        return ByteUnit(self.weight, self._grid(), self._tail())
+        return ByteUnit(self.weight, self._grid(), self._tail(), workspace)
 
     def _grid(self) -> Grid:
         step, zero, top = self.grid.tolist()

@@ -58,7 +58,7 @@ def load() -> ctypes.CDLL | str:
         ("sad2d_pack", [pointer] * 3, None),
         ("sad2d_workspace", [pointer, threads], ctypes.c_int64),
         ("sad2d_sums", [pointer, pointer, ctypes.c_uint8, *[pointer] * 3, threads], None),
-        ("shuffle_conv", [pointer] * 6 + [threads], None),
+        ("shuffle_conv", [pointer] * 6 + [threads], ctypes.c_int),
         ("sad2d_unit", [pointer] * 8 + [threads], None),
     ):
         function = getattr(library, f"addersr_{name}")

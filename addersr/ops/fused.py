@@ -7,8 +7,8 @@ A unit computes, with S its sums of absolute differences and u its input,
     y = z, or residual + residual_scaling z where there is a residual
 
 Two kinds, for the CPU: `FloatUnit` sums float32 in channels-last memory, `ByteUnit` sums bytes in planes, and its maps
-are float16, for it waits for memory. Filters are packed when a unit is made; a call writes into a tensor that it is
-given and allocates nothing.
+are float16, for it waits for memory. Filters are packed when a unit is made, and a call writes into a tensor that it is
+given.
 """
 
 import ctypes
@@ -130,6 +130,19 @@ def _address(residual: Tensor | None, i: int = 0) -> int | None:
     return None if residual is None else residual[i].data_ptr()
 
 
+class Workspace:
+    """Memory that the quantised kernels work in, and that grows with the largest picture."""
+
+    def __init__(self) -> None:
+        self._room = torch.empty(0, dtype=torch.uint8)
+
+    def of(self, kernels: ctypes.CDLL, shape: int8.Shape, threads: int) -> Tensor:
+        """At least the bytes that this shape needs."""
+        if len(self._room) < kernels.addersr_sad2d_workspace(ctypes.byref(shape), threads):
+            self._room = int8.workspace(kernels, shape, threads)
+        return self._room
+
+
 class FloatUnit:
     """A unit in float32 on the native kernels. Its filters are odd in size, at stride 1 with the size kept.
 
@@ -188,15 +201,18 @@ class ByteUnit:
         weight: (O, C, K, K) uint8 on the CPU, K odd.
         grid: what its bytes stand for.
         tail: on the CPU; its scale is for sums of values, not of bytes.
+        workspace: units that are never called at the same time may share one.
 
     Raises:
         BackendError: there are no native kernels here.
+        ValueError: a filter has too many values (`int8.MOST_VALUES`).
     """
 
     memory_format = torch.contiguous_format
     dtype = torch.float16
 
-    def __init__(self, weight: Tensor, grid: Grid, tail: Tail):
+    def __init__(self, weight: Tensor, grid: Grid, tail: Tail, workspace: "Workspace | None" = None):
+        int8.check_size(weight)
         self._kernels = cpu.kernels()
         self._tail = tail  # keeps its tensors alive
         self.channels = len(weight)
@@ -204,7 +220,7 @@ class ByteUnit:
         self._c_tail = _c_tail(tail, self._o, self._c)
         self._grid = _Quantizer(1 / grid.step, grid.step, grid.zero, grid.top)
         self._packed = int8.pack(self._kernels, self._shape(self._k, self._k), weight)
-        self._room = torch.empty(0, dtype=torch.uint8)
+        self._workspace = Workspace() if workspace is None else workspace
 
     def __call__(
         self, x: Tensor, out: Tensor, residual: Tensor | None = None, residual_scaling: float = 1.0
@@ -212,13 +228,12 @@ class ByteUnit:
         """As `FloatUnit.__call__`, but float16 and contiguous in memory."""
         threads = torch.get_num_threads()
         shape = self._shape(x.shape[2], x.shape[3])
-        if len(self._room) < self._kernels.addersr_sad2d_workspace(ctypes.byref(shape), threads):
-            self._room = int8.workspace(self._kernels, shape, threads)
+        room = self._workspace.of(self._kernels, shape, threads)
         self._c_tail.residual_scaling = residual_scaling
         for i in range(len(x)):
             self._kernels.addersr_sad2d_unit(
                 ctypes.byref(shape), ctypes.byref(self._grid), ctypes.byref(self._c_tail), x[i].data_ptr(),
-                self._packed.data_ptr(), _address(residual, i), out[i].data_ptr(), self._room.data_ptr(), threads,
+                self._packed.data_ptr(), _address(residual, i), out[i].data_ptr(), room.data_ptr(), threads,
             )  # fmt: skip
         return out
 
@@ -247,8 +262,10 @@ class ShuffleConv:
         """Add to `picture`, (N, 3, r H, r W) float32, what x, (N, C r r, H, W) float16, gives; both contiguous."""
         shape = _ShuffleConvShape(len(self._weight), *x.shape[2:], self._r)
         for maps, colours in zip(x, picture, strict=True):
-            self._kernels.addersr_shuffle_conv(
+            failed = self._kernels.addersr_shuffle_conv(
                 ctypes.byref(shape), maps.data_ptr(), self._weight.data_ptr(), self._bias.data_ptr(),
                 colours.data_ptr(), colours.data_ptr(), torch.get_num_threads(),
             )  # fmt: skip
+            if failed:
+                raise MemoryError("no memory left in the last layer")
         return picture

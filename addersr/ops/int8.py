@@ -6,6 +6,7 @@ in steps of the grid. See `addersr.layers.quantized` for the grid and what lies 
 
 import ctypes
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,8 @@ from addersr.ops import cpu, reference
 from addersr.ops.adder2d import check_shapes, pair, unavailable_reason
 
 MOST_VALUES = 2**23
-"""Values a filter may have: 2^23 differences of at most 255 stay below 2^31, so 32 bits cannot overflow."""
+"""Values a filter may have, its rows filled up to a multiple of four: so many differences of at most 255 stay below
+2^31, so 32 bits cannot overflow."""
 
 
 def sad2d(
@@ -50,10 +52,9 @@ def sad2d(
     check_shapes(x, weight, pads)
     if x.dtype != torch.uint8 or weight.dtype != torch.uint8:
         raise ValueError(f"x and weight must be torch.uint8, got {x.dtype} and {weight.dtype}")
-    if pad_value not in range(256):
+    if not isinstance(pad_value, SupportsIndex) or not 0 <= int(pad_value) <= 255:
         raise ValueError(f"pad_value must be 0 to 255, got {pad_value}")
-    if weight[0].numel() > MOST_VALUES:
-        raise ValueError(f"a filter may have {MOST_VALUES} values at most, got {weight[0].numel()}")
+    check_size(weight)
     if x.is_cuda and unavailable_reason("triton") is None:
         from addersr.ops import triton  # at the first call that needs it
 
@@ -61,6 +62,13 @@ def sad2d(
     if x.device.type == "cpu" and cpu.unavailable_reason() is None:
         return _native(x, weight, steps, pads, pad_value)
     return _eager(x, weight, steps, pads, pad_value)
+
+
+def check_size(weight: Tensor) -> None:
+    """Raise ValueError where a filter of (O, C, Kh, Kw) has too many values."""
+    _, c, kh, kw = weight.shape
+    if (values := c * kh * ((kw + 3) // 4 * 4)) > MOST_VALUES:
+        raise ValueError(f"a filter may have {MOST_VALUES} values at most, got {values}")
 
 
 def _eager(x: Tensor, weight: Tensor, stride: list[int], padding: list[int], pad_value: int) -> Tensor:

@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write an ONNX model, which FILE.onnx alone asks for, too: 'input' (N, 3, H, W) float32 RGB in [0, 1] "
         "-> 'output', of any size. It is for runtimes where this package is not: ONNX has no adder operator, so in "
         "ONNX Runtime an adder network takes about 20 * C * s * s * H * W bytes for C channels and scale s (measured: "
-        "119 MiB for edsr_small_x2 on 320x180 pixels) and 7 times as long as with this package's float32 kernels",
+        "119 MiB for edsr_small_x2 on 320x180 pixels) and about 7 times as long as "
+        "with this package's unfused float32 kernels",
     )
     parser.add_argument(
         "--card",

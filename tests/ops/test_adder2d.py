@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from addersr.errors import BackendError
-from addersr.ops import adder2d, cpu, reference, unavailable_reason
+from addersr.ops import adder2d, cpu, reference
 
 LAYOUTS = {
     "contiguous": lambda x: x.contiguous(),
@@ -16,14 +16,6 @@ LAYOUTS = {
     "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
     "sliced": lambda x: x.repeat_interleave(2, dim=3)[..., ::2],
 }
-
-
-@pytest.fixture(params=["reference", "native"])
-def backend(request: pytest.FixtureRequest) -> str:
-    reason = unavailable_reason(request.param)
-    if reason:
-        pytest.skip(f"backend {request.param}: {reason}")
-    return request.param
 
 
 def random_case(seed: int) -> tuple[Tensor, Tensor, tuple[int, int], tuple[int, int]]:

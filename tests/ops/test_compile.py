@@ -7,17 +7,9 @@ import torch
 from torch import Tensor
 
 from addersr.models import build
-from addersr.ops import adder2d, unavailable_reason
+from addersr.ops import adder2d
 
 SIZES = [(2, 8, 9), (3, 13, 6), (5, 6, 31), (2, 17, 17)]
-
-
-@pytest.fixture(params=["reference", "native"])
-def backend(request: pytest.FixtureRequest) -> str:
-    reason = unavailable_reason(request.param)
-    if reason:
-        pytest.skip(f"backend {request.param}: {reason}")
-    return request.param
 
 
 @pytest.fixture(autouse=True)

@@ -100,3 +100,10 @@ def test_constant_input_and_filters() -> None:
     for level, value in ((0.5, 0.5), (0.25, -3.0), (0.0, 2.0), (-1.0, 4.0)):
         result = adder2d(torch.full((1, 3, 4, 5), level), torch.full((2, 3, 3, 3), value), 1, 0)
         torch.testing.assert_close(result, torch.full_like(result, -27 * abs(level - value)))
+
+
+def test_ranges_that_hardly_meet() -> None:
+    x, weight = torch.zeros(1, 4, 5, 5), torch.full((3, 4, 3, 3), -1e10)
+    x[0, 0, 0, 0], weight[0, 0, 0, 0] = 1e10, 1e-24
+    exact = adder2d(x.double(), weight.double(), 1, 0, backend="reference").float()
+    torch.testing.assert_close(adder2d(x, weight, 1, 0), exact, rtol=1e-5, atol=0)
