@@ -8,17 +8,21 @@ Calibrates once, then quantises, scores and forgets each variant. `narrow` and `
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from measure import output_file
 from tqdm import tqdm
 
 from addersr import checkpoint
+from addersr.atomic import replacing
+from addersr.errors import AdderSRError
 from addersr.evaluation.benchmark import Model, Result, score_set, upscale_by
 from addersr.evaluation.protocol import DEFAULT, PROTOCOLS
 from addersr.evaluation.sets import PictureFiles, find_pictures
-from addersr.inference import quantize
+from addersr.inference import options, quantize
 from addersr.inference.upscaler import Upscaler
 from addersr.models import EDSR
 from addersr.models.quantized import parameter_count
@@ -40,12 +44,24 @@ def main() -> None:
     parser.add_argument(
         "--calibrate", type=Path, required=True, metavar="DIR", help="pictures to calibrate on"
     )
-    parser.add_argument("--limit", type=int, default=quantize.MOST_PICTURES, help="at most so many of them")
+    parser.add_argument(
+        "--limit", type=options.whole_number, default=quantize.MOST_PICTURES, help="at most so many of them"
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="SETS", help="as for addersr bench")
     parser.add_argument("--set", dest="sets", nargs="+", action="extend", required=True, metavar="NAME")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args()
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the figures here")
+    try:
+        run(parser.parse_args())
+    except AdderSRError as error:
+        sys.exit(f"error: {error}")
 
+
+def run(args: argparse.Namespace) -> None:
+    """Print the table and write the file that was asked for.
+
+    Raises:
+        AdderSRError: the weights, the sets or the pictures to calibrate on cannot be used.
+    """
     loaded = checkpoint.load(args.model, precision="float32")
     sets = {name: find_pictures(args.data, name, loaded.model.scale) for name in args.sets}
     paths = quantize.find_pictures(args.calibrate, args.limit)
@@ -70,7 +86,8 @@ def main() -> None:
             "calibrated_on": len(paths),
             "protocol": PROTOCOLS[DEFAULT].describe(),
         }
-        args.json.write_text(json.dumps(document | {"rows": rows}, indent=2) + "\n", encoding="utf-8")
+        with replacing(args.json) as part:
+            part.write_text(json.dumps(document | {"rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

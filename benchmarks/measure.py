@@ -216,7 +216,7 @@ def speed_ratio(seconds: Mapping[str, float], name: str, others: Sequence[str]) 
 def parse_arguments(description: str, repeats: int) -> argparse.Namespace:
     """`json`, a path or None, and `repeats`, at least 1."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", type=_file, help="write the figures here")
+    parser.add_argument("--json", type=output_file, help="write the figures here")
     parser.add_argument("--repeats", type=_positive, default=repeats, help="rounds (default: %(default)s)")
     return parser.parse_args()
 
@@ -227,8 +227,8 @@ def need_kernels() -> None:
         sys.exit(f"the native kernels cannot run: {reason}")
 
 
-def _file(text: str) -> Path:
-    """Said at once and not after the minutes that the figures take."""
+def output_file(text: str) -> Path:
+    """A file that can be written, for argparse's `type`: said at once, not after the minutes that the figures take."""
     path = Path(text)
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"cannot write {text}: no folder to write to, or a folder itself")

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from addersr.images import files
 from addersr.ops import cpu
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-MODULES = ("measure", "runtimes", "ops", "networks")
+MODULES = ("measure", "runtimes", "ops", "networks", "bits")
 
 
 @pytest.fixture
@@ -22,12 +23,13 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     for name in MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
+    import bits
     import measure
     import networks
     import ops
     import runtimes
 
-    yield SimpleNamespace(measure=measure, networks=networks, ops=ops, runtimes=runtimes)
+    yield SimpleNamespace(bits=bits, measure=measure, networks=networks, ops=ops, runtimes=runtimes)
     for name in MODULES:
         del sys.modules[name]
 
@@ -83,12 +85,13 @@ def test_a_missing_package_is_named_with_its_command(benchmarks, monkeypatch, tm
 
 
 def test_ratios_of_one_layer(benchmarks):
-    seconds = {"adder float32": 10.0, "adder int8": 2.0, "adder int8 unit": 2.5, "conv float32": 8.0,
+    seconds = {"adder float32": 10.0, "adder float32 exact": 16.0, "adder int8": 2.0, "adder int8 unit": 2.5, "conv float32": 8.0,
                "conv bfloat16": 3.0, "conv int8 ONNX Runtime QOperator": 4.0, "conv int8 ONNX Runtime QDQ": 3.5,
                "conv int8 OpenVINO": 2.4, "adder float32 step": 30.0, "conv float32 step": 20.0}  # fmt: skip
     assert set(seconds) == set(benchmarks.ops.FORWARD) | set(benchmarks.ops.STEPS)
     assert benchmarks.ops.ratios(seconds) == {
         "float32_vs_conv": 0.8,
+        "float32_exact_vs_conv": 0.5,
         "int8_vs_conv": 4.0,
         "int8_vs_bf16": 1.5,
         "int8_vs_onnxruntime_int8": 1.2,
@@ -154,8 +157,9 @@ def test_bad_arguments_are_told_at_once(benchmarks, tmp_path):
     assert benchmarks.measure._positive("3") == 3
     for path in (tmp_path, tmp_path / "none" / "figures.json"):
         with pytest.raises(argparse.ArgumentTypeError, match="cannot write"):
-            benchmarks.measure._file(str(path))
-    assert benchmarks.measure._file(str(tmp_path / "figures.json")) == tmp_path / "figures.json"
+            benchmarks.measure.output_file(str(path))
+    path = tmp_path / "figures.json"
+    assert benchmarks.measure.output_file(str(path)) == path
 
 
 @pytest.mark.skipif(cpu.unavailable_reason() is not None, reason="no compiled kernels")
@@ -187,3 +191,51 @@ def test_candidates_of_a_network_enlarge(benchmarks, tmp_path):
         result = candidates[name]("edsr_tiny_x2", (5, 7))()
         picture = result[0] if isinstance(result, list) else result
         assert tuple(picture.shape) == (1, 3, 10, 14), name
+
+
+@pytest.fixture
+def bits_of(benchmarks, monkeypatch, tmp_path):
+    """Runs bits.py in 8 bits alone on one small picture, with some options changed."""
+    monkeypatch.setattr(benchmarks.bits, "BITS", (8,))
+    picture = tmp_path / "sets" / "Tiny" / "HR" / "a.png"
+    picture.parent.mkdir(parents=True)
+    files.write(picture, files.Picture(np.random.default_rng(0).integers(0, 256, (24, 28, 3), np.uint8)))
+
+    def run(changed):
+        given = {"--model": "edsr_small_x2", "--calibrate": picture.parent, "--data": tmp_path / "sets"}
+        given = given | {"--set": "Tiny", "--json": tmp_path / "bits.json"} | changed
+        words = [str(word) for pair in given.items() for word in pair]
+        monkeypatch.setattr(sys, "argv", ["bits.py", *words])
+        benchmarks.bits.main()
+
+    return run
+
+
+def test_bits_writes_what_it_prints(bits_of, tmp_path, capsys):
+    bits_of({})
+    written = json.loads((tmp_path / "bits.json").read_text())
+    assert written["model"] == "edsr_small_x2" and written["calibrated_on"] == 1
+    rows = [(row["bits"], row["range"], f"{row['results'][0]['psnr']:.3f}") for row in written["rows"]]
+    assert [row[:2] for row in rows] == [("float32", ""), ("8", "narrow"), ("8", "whole")]
+    assert capsys.readouterr().out.splitlines()[2:] == [f"| {' | '.join(row)} |" for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"--model": "nonsense"}, "no weights are called 'nonsense'"),
+        ({"--calibrate": "missing"}, "no such folder: missing"),
+        ({"--set": "Other"}, "no set Other in"),
+        ({"--limit": "0"}, "must be a whole number from 1, got '0'"),
+        ({"--json": "missing/bits.json"}, "cannot write missing/bits.json"),
+    ],
+)
+def test_bits_says_what_is_wrong(bits_of, tmp_path, capsys, changed, message):
+    with pytest.raises(SystemExit) as ended:
+        bits_of(changed)
+    code, printed = ended.value.code, capsys.readouterr()
+    if code == 2:  # argparse's
+        assert message in printed.err
+    else:  # a text, which Python prints before it exits with 1
+        assert code.startswith("error: ") and message in code and "\n" not in code
+    assert not printed.out and not (tmp_path / "bits.json").exists()

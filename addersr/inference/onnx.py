@@ -24,6 +24,7 @@ from addersr.errors import AdderSRError, CheckpointError
 from addersr.layers import AdderConv2d, AdderUnit, BoxCoxHighPass, PowerActivation
 from addersr.models import EDSR
 from addersr.models.edsr import ConvUnit, ResidualBlock
+from addersr.models.quantized import is_quantized
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto
@@ -46,14 +47,16 @@ def export_onnx(model: EDSR, path: str | os.PathLike[str], card: Mapping[str, An
     several times the time of this package's kernels (`_adder`).
 
     Args:
-        model: an adder network or its convolutional twin.
+        model: an adder network in float32 or its convolutional twin.
         path: the file; folders above it are made.
         card: what is known about the weights, as JSON can hold it.
 
     Raises:
         AdderSRError: the package onnx is missing.
-        CheckpointError: the file cannot be written, or the network has a layer that cannot be exported.
+        CheckpointError: the file cannot be written, or the network is quantised or has a layer that cannot be exported.
     """
+    if is_quantized(model):
+        raise CheckpointError("the network is quantised; export its float32 weights")
     onnx, path, card = _onnx(), Path(path), dict(card or {})
     graph = _Graph()
     result = _network(graph, model, "input")

@@ -19,6 +19,7 @@ from addersr.errors import AdderSRError, CheckpointError, DataError
 from addersr.images import files
 from addersr.inference import options
 from addersr.inference.plan import Job, check_output
+from addersr.inference.upscaler import fill_hidden
 from addersr.layers.quantized import QuantizedUnit
 from addersr.models import EDSR
 from addersr.models.quantized import adder_units, is_quantized, parameter_count
@@ -124,13 +125,15 @@ def find_pictures(folder: Path, most: int) -> list[Path]:
 
 
 def load_windows(paths: Iterable[Path]) -> Iterable[Tensor]:
-    """Each picture as it is, its centre where it is larger than `WINDOW`: (1, 3, H, W) float32 in [0, 1].
+    """Each picture as the network is given it, its centre where it is larger than `WINDOW`.
+
+    (1, 3, H, W) float32 in [0, 1]; the colour under full transparency is that of `fill_hidden`, as in `Upscaler`.
 
     Raises:
         ImageError: one cannot be read.
     """
     for path in paths:
-        pixels = files.read(path).pixels
+        pixels = fill_hidden(files.read(path)).pixels
         top, left = (max(side - WINDOW, 0) // 2 for side in pixels.shape[:2])
         yield files.to_tensor(pixels[top : top + WINDOW, left : left + WINDOW])
 
@@ -152,7 +155,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{WINDOW} x {WINDOW} pixels from the centre of larger ones",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="FILE.safetensors to write"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="FILE.safetensors to write; an existing one is replaced",
     )
     parser.add_argument(
         "--bits",

@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--onnx",
         action="store_true",
         help="write an ONNX model, which FILE.onnx alone asks for, too: 'input' (N, 3, H, W) float32 RGB in [0, 1] "
-        "-> 'output', of any size. It is for runtimes where this package is not: ONNX has no adder operator, so in "
+        "-> 'output', of any size; from float32 weights, not quantised ones. "
+        "It is for runtimes where this package is not: ONNX has no adder operator, so in "
         "ONNX Runtime an adder network takes about 20 * C * s * s * H * W bytes for C channels and scale s (measured: "
         "119 MiB for edsr_small_x2 on 320x180 pixels) and about 7 times as long as "
         "with this package's unfused float32 kernels",

@@ -117,6 +117,18 @@ def test_ranges_are_of_all_pictures_and_have_zero_in_them(busy):
         assert (low, high) == (min(first[name][0], second[name][0]), max(first[name][1], second[name][1]))
 
 
+@pytest.mark.parametrize("visible", ["at the centre", "at the edge"])
+def test_windows_are_what_upscale_feeds(tmp_path, visible):
+    """No black from under transparent pixels, also where all that can be seen lies outside the window."""
+    side = quantize.WINDOW + 40
+    pixels, alpha = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
+    shown = slice(60, 80) if visible == "at the centre" else slice(0, 5)
+    pixels[shown], alpha[shown] = 204, 255
+    files.write(tmp_path / "a.png", files.Picture(pixels, alpha))
+    (window,) = quantize.load_windows([tmp_path / "a.png"])
+    assert torch.equal(window, torch.full((1, 3, quantize.WINDOW, quantize.WINDOW), 204 / 255))
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 def test_a_quantised_file_is_saved_loaded_and_upscales(busy, make_picture, tmp_path, capsys, bits):
     float_file, file = tmp_path / "tiny.safetensors", tmp_path / "new" / "tiny_int8.safetensors"

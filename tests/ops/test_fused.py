@@ -110,7 +110,8 @@ CASES = {
     "odd channels": Case(channels=10, outputs=10, size=(1, 11, 17)),
     "many channels": Case(channels=67, outputs=67, size=(1, 4, 9)),
     "one channel": Case(channels=1, outputs=1, size=(1, 6, 5)),
-    "a band and more": Case(channels=3, outputs=3, size=(1, 10, 323)),
+    "a band and more": Case(channels=3, outputs=3, size=(1, 17, 323)),
+    "two bands and more": Case(channels=3, outputs=3, size=(1, 33, 21)),
     "repeats": Case(channels=5, outputs=20, size=(2, 7, 9)),
     "nine repeats": Case(channels=3, outputs=27, size=(1, 7, 19), residual="apart"),
     "1x1": Case(kernel=1, size=(1, 8, 11)),
@@ -332,15 +333,18 @@ def test_units_do_not_depend_on_threads() -> None:
     for kind in (FloatUnit, ByteUnit):
         x = case.features(kind)
         eager = case.unit(x.float())
-        unit = fused(eager) if kind is FloatUnit else QuantizedUnit.of(eager, *case.grid).fused()
+        made = QuantizedUnit.of(eager, *case.grid)
+        unit = fused(eager) if kind is FloatUnit else made.fused()
+        z, slack = normalised(case, eager, x) if kind is FloatUnit else quantised(case, made, x)
         results = []
-        for threads in (1, 2):
+        for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             try:
                 results.append(run(case, unit, x))
             finally:
                 torch.set_num_threads(before)
-        assert torch.equal(*results)
+        assert_within(results[0], *finish(case, z, slack, kind))
+        assert all(torch.equal(result, results[0]) for result in results[1:])
 
 
 @needs_kernels

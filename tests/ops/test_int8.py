@@ -67,10 +67,10 @@ def test_random_cases(seed: int) -> None:
 
 
 @pytest.mark.parametrize("width", BLOCK_EDGES)
-@pytest.mark.parametrize(("stride", "kernel"), [(1, 3), (2, 5)])
-def test_widths_at_block_edges(width: int, stride: int, kernel: int) -> None:
-    """The stride is across; nine rows, one more than a band."""
-    x, weight = noise(width, 1, 2, 9, width), noise(0, 5, 2, 3, kernel)
+@pytest.mark.parametrize(("stride", "kernel", "rows"), [(1, 3, 17), (2, 5, 33)])
+def test_widths_at_block_edges(width: int, stride: int, kernel: int, rows: int) -> None:
+    """The stride is across; one row more than one and two of the tallest bands."""
+    x, weight = noise(width, 1, 2, rows, width), noise(0, 5, 2, 3, kernel)
     assert_equal_to_oracle(x, weight, (1, stride), (1, kernel // 2), 131)
 
 
@@ -109,16 +109,17 @@ def test_empty_batch() -> None:
     assert sums.shape == (0, 5, 4, 5) and sums.dtype == torch.int32
 
 
-def test_result_does_not_depend_on_threads() -> None:
-    x, weight = noise(0, 1, 4, 41, 333), noise(1, 6, 4, 3, 3)
-    before, results = torch.get_num_threads(), []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        try:
-            results.append(sad2d(x, weight, 1, 1, 128))
-        finally:
-            torch.set_num_threads(before)
-    assert torch.equal(*results)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("rows", [2, 17, 33, 41])
+def test_result_does_not_depend_on_threads(threads: int, rows: int) -> None:
+    """How the rows are cut into bands does."""
+    x, weight = noise(0, 1, 4, rows, 333), noise(1, 6, 4, 3, 3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert_equal_to_oracle(x, weight, padding=(1, 1), pad=128)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("pad_value", [-1, 256])
