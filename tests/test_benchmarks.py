@@ -85,9 +85,19 @@ def test_a_missing_package_is_named_with_its_command(benchmarks, monkeypatch, tm
 
 
 def test_ratios_of_one_layer(benchmarks):
-    seconds = {"adder float32": 10.0, "adder float32 exact": 16.0, "adder int8": 2.0,
-               "adder int8 unit": 2.5, "conv float32": 8.0, "conv bfloat16": 3.0, "conv int8 ONNX Runtime QOperator": 4.0, "conv int8 ONNX Runtime QDQ": 3.5,
-               "conv int8 OpenVINO": 2.4, "adder float32 step": 30.0, "conv float32 step": 20.0}  # fmt: skip
+    seconds = {
+        "adder float32": 10.0,
+        "adder float32 exact": 16.0,
+        "adder int8": 2.0,
+        "adder int8 unit": 2.5,
+        "conv float32": 8.0,
+        "conv bfloat16": 3.0,
+        "conv int8 ONNX Runtime QOperator": 4.0,
+        "conv int8 ONNX Runtime QDQ": 3.5,
+        "conv int8 OpenVINO": 2.4,
+        "adder float32 step": 30.0,
+        "conv float32 step": 20.0,
+    }
     assert set(seconds) == set(benchmarks.ops.FORWARD) | set(benchmarks.ops.STEPS)
     assert benchmarks.ops.ratios(seconds) == {
         "float32_vs_conv": 0.8,
