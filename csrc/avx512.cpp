@@ -12,6 +12,8 @@
 
 #include "adder2d.h"
 
+#define ADDERSR_AVX512  // for vector_math.hpp
+
 namespace {
 
 struct Vec {
@@ -74,7 +76,6 @@ struct Sad {
     }
 };
 
-#define ADDERSR_AVX512  // for vector_math.hpp
 struct Fixed {
     using reg = __m512i;
     static reg load(const int32_t* p) { return _mm512_loadu_si512(p); }
@@ -86,28 +87,8 @@ struct Fixed {
     }
 };
 
-#include "adder2d_kernels.hpp"
-#include "vector_math.hpp"
-
-#include "fixed16_kernels.hpp"
-
-#include "unit_tail.hpp"
-
-#include "sad2d_kernels.hpp"
-#include "shuffle_conv.hpp"
-
-#include "unit_kernels.hpp"
+#include "kernels.hpp"
 
 }  // namespace
 
-const Adder2dKernels adder2d_avx512 = {
-    "avx512",
-    Vec::lanes,
-    Vec::max_vectors,
-    forward,
-    forward_fixed16,
-    grad_input,
-    {unit_forward, unit_backward},
-    unit_infer,
-    {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes},
-};
+const Adder2dKernels adder2d_avx512 = kernels("avx512");

@@ -1,4 +1,4 @@
-// The forward in 16-bit fixed point, from float32 to float32; included after adder2d_kernels.hpp. Two terms fit where
+// The forward in 16-bit fixed point, from float32 to float32; included after adder2d_kernels.hpp and vector_math.hpp. Two terms fit where
 // float32 has one, and an instruction adds pairs of products with one (vpdpwssd, vpmaddwd).
 //
 // Input and filters share a grid of 2^16 values over the narrower of their two ranges. Where only one of the two lies
@@ -67,8 +67,7 @@ struct Grid16 {
         const auto held = Vec::max(Vec::set1(-32768.0f), Vec::min(Vec::set1(32767.0f), steps));
         const auto beyond = Vec::sub(steps, held);
         excess = Vec::add(excess, Vec::max(beyond, Vec::sub(Vec::zero(), beyond)));
-        const auto rounder = Vec::set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
-        return (bits_of(Vec::add(held, rounder)) << 10) >> 10;
+        return (bits_of(Vec::add(held, Vec::set1(kRounder))) << 10) >> 10;
     }
 };
 
@@ -98,7 +97,7 @@ struct FixedTerms : Fixed {
         std::memcpy(&filters, filter_sums + o, sizeof filters);
         const IntReg distances = 2 * reinterpret_cast<IntReg>(sum) - window.sum - filters;
         const auto beyond = Vec::add(Vec::set1(window.excess), Vec::load(filter_excess + o));
-        const auto steps = Vec::add(__builtin_convertvector(distances, Vec::reg), beyond);
+        const auto steps = Vec::add(to_float(distances), beyond);
         return Vec::sub(Vec::zero(), steps * step);
     }
 };

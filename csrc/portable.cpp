@@ -116,28 +116,8 @@ struct Fixed {
     }
 };
 
-#include "adder2d_kernels.hpp"
-#include "vector_math.hpp"
-
-#include "fixed16_kernels.hpp"
-
-#include "unit_tail.hpp"
-
-#include "sad2d_kernels.hpp"
-#include "shuffle_conv.hpp"
-
-#include "unit_kernels.hpp"
+#include "kernels.hpp"
 
 }  // namespace
 
-const Adder2dKernels adder2d_portable = {
-    "portable",
-    Vec::lanes,
-    Vec::max_vectors,
-    forward,
-    forward_fixed16,
-    grad_input,
-    {unit_forward, unit_backward},
-    unit_infer,
-    {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes},
-};
+const Adder2dKernels adder2d_portable = kernels("portable");

@@ -241,8 +241,7 @@ void sad2d_unit(const Sad2dShape& s, const Quantizer& q, const UnitTail& tail, c
     const int64_t columns = Bands(s, threads).columns;
     const auto inverse_step = Vec::set1(q.inverse_step);
     const auto bottom = Vec::set1(static_cast<float>(-q.zero)), top = Vec::set1(static_cast<float>(q.top - q.zero));
-    // 1.5 * 2^23: adding it rounds to a whole number, ties to even, which stands in the low bits.
-    const auto round = Vec::set1(12582912.0f);
+    const auto round = Vec::set1(kRounder);  // ties to even
     const auto quantize = [=, zero = q.zero](Vec::reg value, Vec::reg& excess) {
         const auto steps = Vec::fma(value, inverse_step, Vec::zero());
         const auto held = Vec::max(bottom, Vec::min(top, steps));
@@ -287,7 +286,7 @@ void sad2d_unit(const Sad2dShape& s, const Quantizer& q, const UnitTail& tail, c
             const int64_t lanes = least(Vec::lanes, count - i);
             IntReg whole;  // the rooms of `sums` and `excess` reach beyond their ends
             std::memcpy(&whole, sums + i, sizeof whole);
-            const auto total = Vec::add(__builtin_convertvector(whole, Vec::reg), Vec::load(excess + i));
+            const auto total = Vec::add(to_float(whole), Vec::load(excess + i));
             const auto added = residual ? load_some_half(residual + at + i, lanes) : Vec::zero();
             const auto seen = load_some_half(input + i, lanes);
             const auto result = unit_tail(tail, half_pow, total, scale, bias, seen, residual, added);

@@ -23,8 +23,8 @@ inline Vec::reg half_pow(Vec::reg base, Vec::reg power) {
     constexpr int32_t root_half = 0x3f3504f3;
     const IntReg exponent = (bits_of(base) - root_half) >> 23;
     const auto t = Vec::sub(from_bits(bits_of(base) - (exponent << 23)), Vec::set1(1.0f));
-    const auto log = Vec::fma(polynomial(t, log_terms), t, __builtin_convertvector(exponent, Vec::reg));
-    const auto rounder = Vec::set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+    const auto log = Vec::fma(polynomial(t, log_terms), t, to_float(exponent));
+    const auto rounder = Vec::set1(kRounder);
     const auto rounded = Vec::fma(log, power, rounder);
     const auto r = Vec::fma(log, power, Vec::sub(rounder, rounded));
     const auto significand = Vec::fma(polynomial(r, exp_terms), r, Vec::set1(1.0f));

@@ -53,6 +53,8 @@ def load() -> ctypes.CDLL | str:
         ("adder2d_grad_input", [pointer] * 5 + [threads], ctypes.c_int),
         ("adder2d_packed_floats", [pointer], ctypes.c_int64),
         ("adder2d_pack", [pointer] * 3, None),
+        ("unit_forward", [pointer] * 4 + [threads], ctypes.c_int),
+        ("unit_backward", [pointer] * 5 + [threads], ctypes.c_int),
         ("unit_infer", [pointer] * 6 + [threads], ctypes.c_int),
         ("sad2d_packed_words", [pointer], ctypes.c_int64),
         ("sad2d_pack", [pointer] * 3, None),

@@ -5,7 +5,7 @@ What they do not take, `addersr.layers.AdderUnit` computes piece by piece.
 """
 
 import ctypes
-from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,22 +75,16 @@ class _Pointers(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("sums", "x", "gain", "weight", "bias", "alpha")]
 
 
-@cache
-def _library() -> ctypes.CDLL:
-    library = cpu.load()
-    assert not isinstance(library, str), library
-    shape, tensors, pointer = ctypes.POINTER(_Shape), ctypes.POINTER(_Pointers), ctypes.c_void_p
-    library.addersr_unit_forward.argtypes = [shape, tensors, pointer, pointer, ctypes.c_int]
-    library.addersr_unit_backward.argtypes = [shape, tensors, pointer, pointer, tensors, ctypes.c_int]
-    return library
-
-
 @torch.library.impl("addersr::unit", "CPU")
 def _forward(*inputs: *Inputs) -> tuple[Tensor, Tensor]:
     y, statistics = _forward_fake(*inputs)
     shape, maps = _shape(*inputs), _maps(*inputs)
-    if _library().addersr_unit_forward(
-        shape, _pointers(maps), y.data_ptr(), statistics.data_ptr(), torch.get_num_threads()
+    if cpu.kernels().addersr_unit_forward(
+        ctypes.byref(shape),
+        ctypes.byref(_pointers(maps)),
+        y.data_ptr(),
+        statistics.data_ptr(),
+        torch.get_num_threads(),
     ):
         raise MemoryError("no memory left in the unit's kernel forward")
     return y, statistics
@@ -102,8 +96,13 @@ def _backward(grad: Tensor, statistics: Tensor, *inputs: *Inputs) -> Six:
     shape, maps = _shape(*inputs), _maps(*inputs)
     grad = grad.contiguous(memory_format=torch.channels_last)
     gradients = _pointers([results[0], results[1] if inputs[1] is not None else None, *results[2:]])
-    if _library().addersr_unit_backward(
-        shape, _pointers(maps), statistics.data_ptr(), grad.data_ptr(), gradients, torch.get_num_threads()
+    if cpu.kernels().addersr_unit_backward(
+        ctypes.byref(shape),
+        ctypes.byref(_pointers(maps)),
+        statistics.data_ptr(),
+        grad.data_ptr(),
+        ctypes.byref(gradients),
+        torch.get_num_threads(),
     ):
         raise MemoryError("no memory left in the unit's kernel backward")
     return results
@@ -149,7 +148,7 @@ def _backward_fake(grad: Tensor, statistics: Tensor, *inputs: *Inputs) -> Six:
     )
 
 
-def _save_inputs(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _save_inputs(ctx: Any, inputs: Inputs, output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.norm_eps, ctx.power_eps = inputs
     statistics = output[1]
     ctx.mark_non_differentiable(statistics)
@@ -157,7 +156,7 @@ def _save_inputs(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.save_for_backward(statistics, *tensors)
 
 
-def _gradients(ctx, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+def _gradients(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     statistics, *tensors = ctx.saved_tensors
     results = torch.ops.addersr.unit_backward(grad, statistics, *tensors, ctx.norm_eps, ctx.power_eps)
     given = (None if tensor is None else result for tensor, result in zip(tensors, results, strict=True))
@@ -167,7 +166,7 @@ def _gradients(ctx, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]
 torch.library.register_autograd("addersr::unit", _gradients, setup_context=_save_inputs)
 
 
-def _refuse(ctx, *grads: Tensor) -> None:  # type: ignore[no-untyped-def]
+def _refuse(ctx: Any, *grads: Tensor) -> None:
     raise RuntimeError("an adder unit can be differentiated once only: its layer's gradients are surrogates")
 
 
