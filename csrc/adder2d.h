@@ -17,8 +17,8 @@ struct Adder2dShape {
 
 struct Adder2dKernels {
     const char* name;
-    int lanes;        // floats in one vector
-    int max_vectors;  // vectors of channels in one block of packed filters
+    int lanes;                              // floats in one vector
+    int forward_vectors, backward_vectors;  // vectors of channels in one block of packed filters
     // y = -sum |x - w|
     void (*forward)(const Adder2dShape&, const float* x, const float* packed, float* y, int threads);
     // The same in 16-bit fixed point (fixed16_kernels.hpp); weight is not packed. False if it has to be in float32.

@@ -4,7 +4,7 @@
 //
 // The includer defines, in that namespace, a struct Vec with
 //   lanes, reg; load, store, set1, zero, add, sub, min, max, fma (a * b + c), clip1 (to [-1, 1]), opaque_one;
-//   max_vectors: how many vectors of channels a block spans at most;
+//   forward_vectors, backward_vectors: how many vectors of channels a block spans at most;
 //   forward_registers, backward_registers: how many results a block keeps (pixels x vectors).
 //
 // A block computes P pixels x Q vectors of channels. Pixels are addressed through one pointer for each tap and pixel,
@@ -37,8 +37,8 @@ struct Vectors {
 
 // Cut `pixels` into tasks and `channels` into blocks of vectors, and call in parallel
 //   run(Vectors<Q>, first_pixel, last_pixel, first_channel, valid_channels, pointers)
-// with room for kMaxPixels pointers a tap that belongs to the calling thread.
-template <class Word, class Run>
+// with blocks of at most Most vectors and room for kMaxPixels pointers a tap that belongs to the calling thread.
+template <int Most, class Word, class Run>
 void parallel_blocks(int64_t pixels, int64_t channels, int64_t taps, int threads, Run run) {
     const int64_t tasks = ceil_div(pixels, kPixelsPerTask), room = taps * kMaxPixels;
     std::vector<const Word*> all_pointers(threads * room);  // here, for no exception may leave a parallel region
@@ -48,13 +48,13 @@ void parallel_blocks(int64_t pixels, int64_t channels, int64_t taps, int threads
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = 0; task < tasks; ++task) {
             const int64_t first = task * kPixelsPerTask, last = least(first + kPixelsPerTask, pixels);
-            for (int64_t channel = 0; channel < channels; channel += Vec::max_vectors * Vec::lanes) {
-                const int64_t valid = least(channels - channel, Vec::max_vectors * Vec::lanes);
+            for (int64_t channel = 0; channel < channels; channel += Most * Vec::lanes) {
+                const int64_t valid = least(channels - channel, Most * Vec::lanes);
                 const int64_t vectors = ceil_div(valid, Vec::lanes);
                 const auto call = [&](auto q) { run(q, first, last, channel, valid, pointers); };
                 if (vectors == 1) call(Vectors<1>());
                 if (vectors == 2) call(Vectors<2>());
-                if constexpr (Vec::max_vectors == 4) {
+                if constexpr (Most == 4) {
                     if (vectors == 3) call(Vectors<3>());
                     if (vectors == 4) call(Vectors<4>());
                 }
@@ -142,8 +142,9 @@ void forward_to(const Adder2dShape& s, const Terms& terms, const typename Terms:
                 const Finish& finish) {
     using Word = typename Terms::Word;
     const int64_t taps = s.kh * s.kw;
-    parallel_blocks<Word>(s.n * s.oh * s.ow, s.o, taps, threads,
-                          [&](auto q, int64_t first, int64_t last, int64_t o, int64_t valid, const Word** rows) {
+    parallel_blocks<Vec::forward_vectors, Word>(
+        s.n * s.oh * s.ow, s.o, taps, threads,
+        [&](auto q, int64_t first, int64_t last, int64_t o, int64_t valid, const Word** rows) {
         constexpr int Q = decltype(q)::count, P = Vec::forward_registers / Q;
         static_assert(P <= kMaxPixels);
         const Word* block = packed + o * taps * terms.depth;
@@ -181,8 +182,8 @@ template <class Finish>
 void forward_float(const Adder2dShape& s, const float* x, const float* packed, int threads, const Finish& finish) {
     const int64_t depth = s.kh * s.kw * s.c;
     std::vector<float> zeros(s.c), filter_sums(ceil_div(s.o, Vec::lanes) * Vec::lanes);
-    for (int64_t o = 0; o < s.o; o += Vec::max_vectors * Vec::lanes) {
-        const int64_t width = least(Vec::max_vectors * Vec::lanes, filter_sums.size() - o);
+    for (int64_t o = 0; o < s.o; o += Vec::forward_vectors * Vec::lanes) {
+        const int64_t width = least(Vec::forward_vectors * Vec::lanes, filter_sums.size() - o);
         for (int64_t k = 0; k < depth; ++k)
             for (int64_t lane = 0; lane < width; ++lane) filter_sums[o + lane] += packed[o * depth + k * width + lane];
     }
@@ -196,20 +197,26 @@ void forward(const Adder2dShape& s, const float* x, const float* packed, float* 
     });
 }
 
+// The output row (or column) that begins at `start` of the padded input, of `count`; -1 if there is none.
+inline int64_t output_at(int64_t start, int64_t stride, int64_t count) {
+    if (start < 0 || (stride > 1 && start % stride)) return -1;
+    const int64_t at = stride > 1 ? start / stride : start;  // divisions cost as much as the sums of a small layer
+    return at < count ? at : -1;
+}
+
 // grads[tap * P + p]: the gradients of the output pixel that sees input pixel p through this tap; zeros if none does.
 template <int P>
 void output_rows(const Adder2dShape& s, Pixel pixel, const float* grad_y, const float* zeros, const float** grads) {
     for (int p = 0; p < P; ++p, pixel.next(s.h, s.w)) {
         const float* picture = grad_y + pixel.n * s.oh * s.ow * s.o;
         const float** grad = grads + p;
-        for (int64_t i = 0; i < s.kh; ++i)
+        for (int64_t i = 0; i < s.kh; ++i) {
+            const int64_t oy = output_at(pixel.y + s.pad_h - i, s.stride_h, s.oh);
             for (int64_t j = 0; j < s.kw; ++j, grad += P) {
-                const int64_t top = pixel.y + s.pad_h - i, left = pixel.x + s.pad_w - j;
-                const int64_t oy = top / s.stride_h, ox = left / s.stride_w;
-                const bool seen = top >= 0 && left >= 0 && oy < s.oh && ox < s.ow && oy * s.stride_h == top &&
-                                  ox * s.stride_w == left;
-                *grad = seen ? picture + (oy * s.ow + ox) * s.o : zeros;
+                const int64_t ox = output_at(pixel.x + s.pad_w - j, s.stride_w, s.ow);
+                *grad = oy < 0 || ox < 0 ? zeros : picture + (oy * s.ow + ox) * s.o;
             }
+        }
     }
 }
 
@@ -253,8 +260,9 @@ void grad_input(const Adder2dShape& s, const float* grad_y, const float* x, cons
                 int threads) {
     const int64_t taps = s.kh * s.kw;
     std::vector<float> zeros(s.o);
-    parallel_blocks<float>(s.n * s.h * s.w, s.c, taps, threads,
-                           [&](auto q, int64_t first, int64_t last, int64_t c, int64_t valid, const float** grads) {
+    parallel_blocks<Vec::backward_vectors, float>(
+        s.n * s.h * s.w, s.c, taps, threads,
+        [&](auto q, int64_t first, int64_t last, int64_t c, int64_t valid, const float** grads) {
         constexpr int Q = decltype(q)::count, P = Vec::backward_registers / Q;
         static_assert(P <= kMaxPixels);
         const float* block = packed + c * taps * s.o;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <new>
 #include <type_traits>
 #include <vector>
 
@@ -16,7 +17,8 @@ namespace {
 
 struct Vec {
     using reg = __m256;
-    static constexpr int lanes = 8, max_vectors = 2, forward_registers = 12, backward_registers = 4;
+    static constexpr int lanes = 8, forward_vectors = 2, backward_vectors = 2;
+    static constexpr int forward_registers = 12, backward_registers = 4;
     static reg load(const float* p) { return _mm256_loadu_ps(p); }
     static void store(float* p, reg a) { _mm256_storeu_ps(p, a); }
     static __m256i first(int64_t n) {

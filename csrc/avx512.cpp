@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <new>
 #include <type_traits>
 #include <vector>
 
@@ -18,7 +19,8 @@ namespace {
 
 struct Vec {
     using reg = __m512;
-    static constexpr int lanes = 16, max_vectors = 4, forward_registers = 24, backward_registers = 12;
+    static constexpr int lanes = 16, forward_vectors = 4, backward_vectors = 2;
+    static constexpr int forward_registers = 24, backward_registers = 12;
     static reg load(const float* p) { return _mm512_loadu_ps(p); }
     static void store(float* p, reg a) { _mm512_storeu_ps(p, a); }
     static __mmask16 first(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }

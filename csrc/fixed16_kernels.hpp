@@ -148,8 +148,9 @@ bool forward_fixed16(const Adder2dShape& s, const float* x, const float* weight,
     write_record(grid, zeros.data(), s.c, &records[pixels * words]);
 
     // Filters as [block of Q vectors][tap][pair][Q * lanes]: each one's records, tap by tap, transposed.
-    const int64_t widest = Vec::max_vectors * Vec::lanes, padded = ceil_div(s.o, Vec::lanes) * Vec::lanes;
-    std::vector<int32_t> packed(padded * taps * depth), sums(padded), record(words);
+    const int64_t widest = Vec::forward_vectors * Vec::lanes, padded = ceil_div(s.o, Vec::lanes) * Vec::lanes;
+    CacheLines<int32_t> packed(padded * taps * depth);
+    std::vector<int32_t> sums(padded), record(words);
     std::vector<float> excess(padded), channels(s.c);
     for (int64_t o = 0; o < s.o; ++o) {
         const int64_t block = o / widest * widest, width = least(widest, padded - block);

@@ -8,6 +8,8 @@
 
 namespace {
 
+#include "cache_lines.hpp"
+
 #ifdef ADDERSR_X86
 const Adder2dKernels* const kSets[] = {&adder2d_avx512, &adder2d_avx2, &adder2d_portable};
 
@@ -43,7 +45,8 @@ const Adder2dKernels* chosen() {
 // weight (O, C, taps) -> [block of Q vectors][tap][depth][Q * lanes], lanes along O and depth along C, or swapped.
 // `packed` has packed_floats(s, swapped) zeros.
 void pack(const Adder2dShape& s, const float* weight, bool swapped, float* packed) {
-    const int64_t lanes = chosen()->lanes, widest = lanes * chosen()->max_vectors, taps = s.kh * s.kw;
+    const int64_t lanes = chosen()->lanes, taps = s.kh * s.kw;
+    const int64_t widest = lanes * (swapped ? chosen()->backward_vectors : chosen()->forward_vectors);
     const int64_t channels = swapped ? s.c : s.o, depth = swapped ? s.o : s.c;
     const int64_t channel_step = swapped ? taps : s.c * taps, depth_step = swapped ? s.c * taps : taps;
     const int64_t padded = (channels + lanes - 1) / lanes * lanes;
@@ -63,8 +66,8 @@ int64_t packed_floats(const Adder2dShape& s, bool swapped) {
     return (channels + lanes - 1) / lanes * lanes * s.kh * s.kw * depth;
 }
 
-std::vector<float> packed(const Adder2dShape& s, const float* weight, bool swapped) {
-    std::vector<float> result(packed_floats(s, swapped));
+CacheLines<float> packed(const Adder2dShape& s, const float* weight, bool swapped) {
+    CacheLines<float> result(packed_floats(s, swapped));
     pack(s, weight, swapped, result.data());
     return result;
 }

@@ -1,6 +1,7 @@
 // All kernels of one instruction set, and the table of them; included by avx512.cpp, avx2.cpp and portable.cpp in their
 // unnamed namespaces, behind Vec, Sad and Fixed.
 #include "adder2d_kernels.hpp"
+#include "cache_lines.hpp"
 #include "vector_math.hpp"
 
 #include "fixed16_kernels.hpp"
@@ -14,7 +15,8 @@ constexpr Adder2dKernels kernels(const char* name) {
     return {
         name,
         Vec::lanes,
-        Vec::max_vectors,
+        Vec::forward_vectors,
+        Vec::backward_vectors,
         forward,
         forward_fixed16,
         grad_input,

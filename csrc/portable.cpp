@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <new>
 #include <type_traits>
 #include <vector>
 
@@ -18,7 +19,8 @@ namespace {
 
 struct Vec {
     using reg = float __attribute__((vector_size(16)));
-    static constexpr int lanes = 4, max_vectors = 2, forward_registers = 8, backward_registers = 4;
+    static constexpr int lanes = 4, forward_vectors = 2, backward_vectors = 2;
+    static constexpr int forward_registers = 8, backward_registers = 4;
     static reg load(const float* p) {
         reg a;
         std::memcpy(&a, p, sizeof a);
