@@ -68,6 +68,8 @@ struct Sad {
                                 _mm256_add_epi32(before, _mm256_cvtepu16_epi32(halves[half])));
         }
     }
+    static void stream(int32_t* to, const int32_t* from, int64_t count) { std::memcpy(to, from, count * sizeof *to); }
+    static void drain() {}
 };
 
 struct Fixed {

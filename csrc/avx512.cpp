@@ -76,6 +76,14 @@ struct Sad {
         _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(from), low));
         _mm512_storeu_si512(to + 16, _mm512_add_epi32(_mm512_loadu_si512(from + 16), high));
     }
+    static void stream(int32_t* to, const int32_t* from, int64_t count) {
+        const bool lines = reinterpret_cast<uintptr_t>(to) % 64 == 0;
+        int64_t i = 0;
+        for (; lines && i + 16 <= count; i += 16)
+            _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), _mm512_loadu_si512(from + i));
+        std::memcpy(to + i, from + i, (count - i) * sizeof *to);
+    }
+    static void drain() { _mm_sfence(); }
 };
 
 struct Fixed {

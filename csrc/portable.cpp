@@ -99,6 +99,8 @@ struct Sad {
     static void flush(sums total, const int32_t* from, int32_t* to) {
         for (int p = 0; p < 8; ++p) to[p] = from[p] + total[p];
     }
+    static void stream(int32_t* to, const int32_t* from, int64_t count) { std::memcpy(to, from, count * sizeof *to); }
+    static void drain() {}
 };
 
 struct Fixed {

@@ -5,7 +5,8 @@
 //   filters: filters in a full block of packed ones; the rest comes in blocks of kFewFilters;
 //   bytes, load: 16 bytes for each cell; taps, spread: four taps of a filter for each cell; sums, zero: 16-bit sums;
 //   step(sums, taps, bytes): adds to pixel p of a cell the sum over t < 4 of |taps[t] - bytes[p + t]|;
-//   flush(sums, from, to): to[p] = from[p] + sums[p] in 32 bits.
+//   flush(sums, from, to): to[p] = from[p] + sums[p] in 32 bits;
+//   stream(to, from, count): copies past the caches, if it can; drain: what was copied so is seen by other threads.
 //
 // Instructions that slide four bytes along eight pixels (vdbpsadbw, vmpsadbw) make 128 or 64 differences at once. A row
 // of three taps uses three quarters of them, which beats vpsadbw (64 or 32) where the wider one runs as often. A filter
@@ -19,6 +20,8 @@
 // which the cells of a band follow one another across rows for every row of taps alike. Then each block of neighbouring
 // cells goes through all filters, while its bytes stay in the first-level cache.
 
+// A larger result than this is written past the caches, which would not hold it.
+constexpr int64_t kCachedBytes = 4 << 20;
 constexpr int kFlush = 64, kCell = 8, kEntry = 16, kBandRows = 16, kBandCells = 40;
 constexpr int kBlockCells = Sad::cells * Sad::vectors, kBlockPixels = kBlockCells * kCell;
 static_assert(kFlush * 4 * 255 <= 65535);
@@ -207,6 +210,7 @@ void parallel_bands(const Sad2dShape& s, const uint32_t* packed, uint8_t* worksp
                 });
             }
         }
+        Sad::drain();
     }
 }
 
@@ -221,17 +225,18 @@ void sad2d_sums(const Sad2dShape& s, const uint8_t* x, uint8_t pad_value, const 
         const uint8_t* __restrict terms = bytes;  // bytes may alias anything, and the loop would not vectorise
         for (int64_t i = 0; i < columns; ++i) sums[i] += terms[i];
     };
+    const bool streamed = s.o * s.oh * s.ow * static_cast<int64_t>(sizeof *y) > kCachedBytes;
     const auto write = [&](int64_t o, int64_t row, int64_t column, const int32_t* sums, const float*, int64_t count) {
         int32_t* to = y + (o * s.oh + row) * s.ow;
         if (s.stride_w == 1) {
-            std::memcpy(to + column, sums, count * sizeof *sums);
+            streamed ? Sad::stream(to + column, sums, count) : void(std::memcpy(to + column, sums, count * sizeof *sums));
             return;
         }
         for (int64_t i = (s.stride_w - column % s.stride_w) % s.stride_w; i < count; i += s.stride_w)
             to[(column + i) / s.stride_w] = sums[i];
     };
     const auto expect = [&](int64_t o, int64_t row, int64_t column) {
-        prefetch_block<4>(y + (o * s.oh + row) * s.ow + column / s.stride_w);
+        if (!streamed) prefetch_block<4>(y + (o * s.oh + row) * s.ow + column / s.stride_w);
     };
     parallel_bands(s, packed, workspace, threads, read, expect, write);
 }

@@ -27,30 +27,31 @@ class FusedEDSR:
     Args:
         model: on the CPU in float32; all its units adder units, or all quantised ones (a convolutional upsampler may
             be among them).
+        exact: sum in float32 throughout, not in 16-bit fixed point (see `FloatUnit`); slower.
 
     Raises:
         BackendError: there are no native kernels here.
-        ValueError: a convolutional twin, which has nothing to fuse.
+        ValueError: another network, such as a convolutional twin, which has nothing to fuse.
 
     Attributes:
         scale, radius: as the model's.
     """
 
-    def __init__(self, model: EDSR):
+    def __init__(self, model: EDSR, *, exact: bool = False):
         if not fusable(model):
-            raise ValueError("only a network of adder units on the CPU in float32 can be fused")
+            raise ValueError("only an EDSR of adder units on the CPU in float32 can be fused")
         self.scale, self.radius = model.scale, model.radius
         self._model = model.eval()
         *blocks, last = model.body
         room = Workspace()
         self._scaling = model.config["residual_scaling"]
         self._blocks = [
-            (_fused(block.first, room), _fused(block.second, room))
+            (_fused(block.first, room, exact), _fused(block.second, room, exact))
             for block in cast(list[ResidualBlock], blocks)
         ]
-        self._last = _fused(last, room)
+        self._last = _fused(last, room, exact)
         self._upsampler = [
-            _fused(layer, room) if isinstance(layer, AdderUnit | QuantizedUnit) else layer
+            _fused(layer, room, exact) if isinstance(layer, AdderUnit | QuantizedUnit) else layer
             for layer in model.upsampler
         ]
         # On planes the last shuffle and the last layer are one kernel; channels last leaves them to torch.
@@ -115,5 +116,7 @@ def fusable(model: nn.Module) -> bool:
     return isinstance(model.body[-1], AdderUnit | QuantizedUnit)
 
 
-def _fused(unit: nn.Module, workspace: Workspace) -> Unit:
-    return unit.fused(workspace) if isinstance(unit, QuantizedUnit) else fused(cast(AdderUnit, unit))
+def _fused(unit: nn.Module, workspace: Workspace, exact: bool) -> Unit:
+    if isinstance(unit, QuantizedUnit):
+        return unit.fused(workspace)
+    return fused(cast(AdderUnit, unit), workspace, exact=exact)
