@@ -21,11 +21,8 @@ struct Adder2dKernels {
     int forward_vectors, backward_vectors;  // vectors of channels in one block of packed filters
     // y = -sum |x - w|
     void (*forward)(const Adder2dShape&, const float* x, const float* packed, float* y, int threads);
-    // The same in 16-bit fixed point (fixed16_kernels.hpp), in a room of fixed16_words; weight is not packed. False, and
-    // y untouched, where it has to be in float32.
-    int64_t (*fixed16_words)(const Adder2dShape&);
-    bool (*forward_fixed16)(const Adder2dShape&, const float* x, const float* weight, float* y, int32_t* words,
-                            int threads);
+    // The same in 16-bit fixed point (fixed16_kernels.hpp); weight is not packed. False if it has to be in float32.
+    bool (*forward_fixed16)(const Adder2dShape&, const float* x, const float* weight, float* y, int threads);
     // grad_x = sum HardTanh(w - x) grad_y
     void (*grad_input)(const Adder2dShape&, const float* grad_y, const float* x, const float* packed, float* grad_x,
                        int threads);
@@ -33,9 +30,6 @@ struct Adder2dKernels {
     // y: the whole unit at inference (unit_tail.hpp). The residual, shaped like y, may be null.
     void (*infer)(const Adder2dShape&, const UnitTail&, const float* x, const float* packed, const float* residual,
                   float* y, int threads);
-    // The same in 16-bit fixed point. False, and y untouched, where it has to be in float32.
-    bool (*infer_fixed16)(const Adder2dShape&, const UnitTail&, const float* x, const float* weight,
-                          const float* residual, float* y, int32_t* words, int threads);
     Sad2dKernels sad2d;
 };
 

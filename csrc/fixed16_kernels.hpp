@@ -1,5 +1,8 @@
-// The forward in 16-bit fixed point, from float32 to float32; included after adder2d_kernels.hpp and vector_math.hpp. Two terms fit where
-// float32 has one, and an instruction adds pairs of products with one (vpdpwssd, vpmaddwd).
+// The forward in 16-bit fixed point, from float32 to float32; included after adder2d_kernels.hpp and vector_math.hpp.
+// Two terms fit where float32 has one, and an instruction adds pairs of products with one (vpdpwssd, vpmaddwd).
+//
+// The grid depends on the input as a whole, so a tile of a picture may differ from the whole by what is rounded: inference,
+// where that would be seen, sums in float32 (unit_tail.hpp).
 //
 // Input and filters share a grid of 2^16 values over the narrower of their two ranges. Where only one of the two lies
 // beyond it, |x - w| is linear in what lies beyond, which is summed in float32: once for a filter, once for a window.
@@ -123,63 +126,35 @@ inline void write_record(const Grid16& grid, const float* values, int64_t c, int
     std::memcpy(record + (c + 1) / 2 + 1, &beyond, sizeof beyond);
 }
 
-inline int64_t pairs(const Adder2dShape& s) { return (s.c + 1) / 2; }
-inline int64_t record_words(const Adder2dShape& s) { return pairs(s) + 2; }
-
-// The records of all pixels, and behind them that of the outside.
-void write_records(const Adder2dShape& s, const Grid16& grid, const float* x, int32_t* records, int threads) {
-    const int64_t pixels = s.n * s.h * s.w, words = record_words(s);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t pixel = 0; pixel < pixels; ++pixel) write_record(grid, x + pixel * s.c, s.c, records + pixel * words);
-    const std::vector<float> zeros(s.c);
-    write_record(grid, zeros.data(), s.c, records + pixels * words);
-}
-
-// The grid for these values. False where float32 has to be taken instead: for too many terms, values that are not finite,
-// or outliers on both sides.
-bool common_grid(const Adder2dShape& s, const float* x, const float* weight, Grid16& grid, int threads) {
-    const int64_t values = s.kh * s.kw * s.c, count = s.n * s.h * s.w * s.c;
+// y = -sum |x - w|; weight (o, c, taps). False, and y untouched, where float32 has to be taken instead: for too many
+// terms, values that are not finite, or outliers on both sides.
+bool forward_fixed16(const Adder2dShape& s, const float* x, const float* weight, float* y, int threads) {
+    const int64_t taps = s.kh * s.kw, pixels = s.n * s.h * s.w, values = taps * s.c;
     if (values > kMostTerms) return false;
-    Range seen = range_of(x, count, threads), filters = range_of(weight, s.o * values, threads);
+    Range seen = range_of(x, pixels * s.c, threads), filters = range_of(weight, s.o * values, threads);
     if (!seen.finite || !filters.finite) return false;
     if (s.pad_h || s.pad_w) seen.low = seen.low < 0 ? seen.low : 0, seen.high = seen.high > 0 ? seen.high : 0;
-    const double scale = seen.magnitude / count + filters.magnitude / (s.o * values);
+    const double scale = seen.magnitude / (pixels * s.c) + filters.magnitude / (s.o * values);
     const float low = seen.low > filters.low ? seen.low : filters.low;
     const float high = seen.high < filters.high ? seen.high : filters.high;
     // Ranges that hardly meet, or not at all, leave little but excess; in much smaller steps it would overflow.
     const double overlap = (static_cast<double>(high) - low) / 65535, least_step = scale * 1e-6;
     const double step = overlap > least_step ? overlap : least_step;
     if (!(step > 0) || step > kLargestStep * scale || !(1 / step < 1e30)) return false;
-    grid = {static_cast<float>(step), static_cast<float>(1 / step), low};
-    return true;
-}
+    const Grid16 grid{static_cast<float>(step), static_cast<float>(1 / step), low};
 
-// Where the pieces lie in the room that a call works in: the filters' levels as [block of Q vectors][tap][pair]
-// [Q * lanes], that is each filter's records, tap by tap, transposed; the sums of the levels, and of the excess, of each
-// filter; the records of all pixels, and behind them that of the outside.
-struct Fixed16Room {
-    int32_t *packed, *sums;
-    float* excess;
-    int32_t* records;
-    int64_t words;
+    const int64_t depth = (s.c + 1) / 2, words = depth + 2;
+    const std::unique_ptr<int32_t[]> records(new int32_t[(pixels + 1) * words]);  // a vector would fill it with zeros
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) write_record(grid, x + pixel * s.c, s.c, &records[pixel * words]);
+    const std::vector<float> zeros(s.c);
+    write_record(grid, zeros.data(), s.c, &records[pixels * words]);
 
-    Fixed16Room(const Adder2dShape& s, int32_t* at) {
-        const int64_t padded = ceil_div(s.o, Vec::lanes) * Vec::lanes, levels = padded * s.kh * s.kw * pairs(s);
-        packed = at, sums = packed + levels, excess = reinterpret_cast<float*>(sums + padded);
-        records = sums + 2 * padded;
-        words = levels + 2 * padded + (s.n * s.h * s.w + 1) * record_words(s);
-    }
-};
-
-int64_t fixed16_words(const Adder2dShape& s) { return Fixed16Room(s, nullptr).words; }
-
-// weight (o, c, taps)
-void pack_fixed16(const Adder2dShape& s, const Grid16& grid, const float* weight, const Fixed16Room& room) {
-    const int64_t taps = s.kh * s.kw, depth = pairs(s), padded = ceil_div(s.o, Vec::lanes) * Vec::lanes;
-    const int64_t widest = Vec::forward_vectors * Vec::lanes;
-    std::vector<float> channels(s.c);
-    std::vector<int32_t> record(record_words(s));
-    std::memset(room.packed, 0, (padded * taps * depth + 2 * padded) * sizeof *room.packed);
+    // Filters as [block of Q vectors][tap][pair][Q * lanes]: each one's records, tap by tap, transposed.
+    const int64_t widest = Vec::forward_vectors * Vec::lanes, padded = ceil_div(s.o, Vec::lanes) * Vec::lanes;
+    CacheLines<int32_t> packed(padded * taps * depth);
+    std::vector<int32_t> sums(padded), record(words);
+    std::vector<float> excess(padded), channels(s.c);
     for (int64_t o = 0; o < s.o; ++o) {
         const int64_t block = o / widest * widest, width = least(widest, padded - block);
         for (int64_t tap = 0; tap < taps; ++tap) {
@@ -187,35 +162,17 @@ void pack_fixed16(const Adder2dShape& s, const Grid16& grid, const float* weight
             write_record(grid, channels.data(), s.c, record.data());
             float beyond;
             std::memcpy(&beyond, &record[depth + 1], sizeof beyond);
-            room.sums[o] += record[depth], room.excess[o] += beyond;
+            sums[o] += record[depth], excess[o] += beyond;
             for (int64_t pair = 0; pair < depth; ++pair)
-                room.packed[block * taps * depth + (tap * depth + pair) * width + o - block] = record[pair];
+                packed[block * taps * depth + (tap * depth + pair) * width + o - block] = record[pair];
         }
     }
-}
-
-// Call finish as forward_to does. False, and finish never called, where common_grid is.
-template <class Finish>
-bool forward_fixed16_to(const Adder2dShape& s, const float* x, const float* weight, int32_t* words, int threads,
-                        const Finish& finish) {
-    Grid16 grid;
-    if (!common_grid(s, x, weight, grid, threads)) return false;
-    const Fixed16Room room(s, words);
-    pack_fixed16(s, grid, weight, room);
-    write_records(s, grid, x, room.records, threads);
     FixedTerms terms;
-    terms.x = room.records, terms.outside = room.records + s.n * s.h * s.w * record_words(s);
-    terms.words = record_words(s), terms.depth = pairs(s);
-    terms.filter_sums = room.sums, terms.filter_excess = room.excess, terms.step = grid.step;
-    forward_to(s, terms, room.packed, threads, finish);
-    return true;
-}
-
-// y = -sum |x - w|; weight (o, c, taps). False, and y untouched, where common_grid is.
-bool forward_fixed16(const Adder2dShape& s, const float* x, const float* weight, float* y, int32_t* words,
-                     int threads) {
-    return forward_fixed16_to(s, x, weight, words, threads,
-                              [&](int64_t pixel, int64_t o, int64_t count, Vec::reg result) {
+    terms.x = records.get(), terms.outside = &records[pixels * words];
+    terms.words = words, terms.depth = depth;
+    terms.filter_sums = sums.data(), terms.filter_excess = excess.data(), terms.step = grid.step;
+    forward_to(s, terms, packed.data(), threads, [&](int64_t pixel, int64_t o, int64_t count, Vec::reg result) {
         Vec::store_some(y + pixel * s.o + o, result, count);
     });
+    return true;
 }

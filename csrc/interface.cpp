@@ -94,13 +94,10 @@ EXPORT int addersr_adder2d_forward(const Adder2dShape* shape, const float* x, co
     return 1;
 }
 
-// Words of room that the kernels in 16-bit fixed point take. It begins at a multiple of 64 bytes.
-EXPORT int64_t addersr_adder2d_fixed16_words(const Adder2dShape* shape) { return chosen()->fixed16_words(*shape); }
-
-// As above, and 2, y untouched, if the sums have to be in float32 instead.
+// As above, and 2 if the sums have to be in float32 instead.
 EXPORT int addersr_adder2d_forward_fixed16(const Adder2dShape* shape, const float* x, const float* weight, float* y,
-                                           int32_t* words, int threads) try {
-    return chosen()->forward_fixed16(*shape, x, weight, y, words, threads) ? 0 : 2;
+                                           int threads) try {
+    return chosen()->forward_fixed16(*shape, x, weight, y, threads) ? 0 : 2;
 } catch (const std::bad_alloc&) {
     return 1;
 }
@@ -142,15 +139,6 @@ EXPORT int addersr_unit_infer(const Adder2dShape* shape, const UnitTail* tail, c
                               const float* residual, float* y, int threads) try {
     chosen()->infer(*shape, *tail, x, packed, residual, y, threads);
     return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
-}
-
-// The same with sums in 16-bit fixed point; see addersr_adder2d_forward_fixed16.
-EXPORT int addersr_unit_infer_fixed16(const Adder2dShape* shape, const UnitTail* tail, const float* x,
-                                      const float* weight, const float* residual, float* y, int32_t* words,
-                                      int threads) try {
-    return chosen()->infer_fixed16(*shape, *tail, x, weight, residual, y, words, threads) ? 0 : 2;
 } catch (const std::bad_alloc&) {
     return 1;
 }

@@ -18,12 +18,10 @@ constexpr Adder2dKernels kernels(const char* name) {
         Vec::forward_vectors,
         Vec::backward_vectors,
         forward,
-        fixed16_words,
         forward_fixed16,
         grad_input,
         {unit_forward, unit_backward},
         unit_infer,
-        unit_infer_fixed16,
         {Sad::filters, sad2d_sums, sad2d_unit, shuffle_conv, sad2d_workspace_bytes},
     };
 }

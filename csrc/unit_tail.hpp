@@ -47,9 +47,10 @@ inline Vec::reg unit_tail(const UnitTail& tail, Pow pow, Vec::reg sums, Vec::reg
     return add ? Vec::fma(Vec::set1(tail.residual_scaling), z, residual) : z;
 }
 
-// What a walk over the sums of a unit in float32 ends with; y (n, h, w, o), channels last.
-inline auto unit_finish(const Adder2dShape& s, const UnitTail& tail, const float* x, const float* residual, float* y) {
-    return [=, &s, &tail](int64_t pixel, int64_t o, int64_t count, Vec::reg result) {
+// y (n, h, w, o), channels last in float32: the whole unit. Stride 1, and the output as large as the input.
+void unit_infer(const Adder2dShape& s, const UnitTail& tail, const float* x, const float* packed,
+                const float* residual, float* y, int threads) {
+    forward_float(s, x, packed, threads, [&](int64_t pixel, int64_t o, int64_t count, Vec::reg result) {
         const float* input = x + pixel * s.c;
         float repeated[Vec::lanes];
         if (tail.repeats == 1) {
@@ -64,17 +65,5 @@ inline auto unit_finish(const Adder2dShape& s, const UnitTail& tail, const float
         result = unit_tail(tail, pow, Vec::sub(Vec::zero(), result), Vec::load_some(tail.scale + o, count),
                            Vec::load_some(tail.bias + o, count), Vec::load_some(input, count), residual, added);
         Vec::store_some(y + at, result, count);
-    };
-}
-
-// The whole unit, its sums in float32. Stride 1, and the output as large as the input.
-void unit_infer(const Adder2dShape& s, const UnitTail& tail, const float* x, const float* packed,
-                const float* residual, float* y, int threads) {
-    forward_float(s, x, packed, threads, unit_finish(s, tail, x, residual, y));
-}
-
-// The same with sums in 16-bit fixed point; weight (o, c, taps). False, and y untouched, where common_grid is.
-bool unit_infer_fixed16(const Adder2dShape& s, const UnitTail& tail, const float* x, const float* weight,
-                        const float* residual, float* y, int32_t* words, int threads) {
-    return forward_fixed16_to(s, x, weight, words, threads, unit_finish(s, tail, x, residual, y));
+    });
 }

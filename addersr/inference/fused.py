@@ -27,7 +27,6 @@ class FusedEDSR:
     Args:
         model: on the CPU in float32; all its units adder units, or all quantised ones (a convolutional upsampler may
             be among them).
-        exact: sum in float32 throughout, not in 16-bit fixed point (see `FloatUnit`); slower.
 
     Raises:
         BackendError: there are no native kernels here.
@@ -37,7 +36,7 @@ class FusedEDSR:
         scale, radius: as the model's.
     """
 
-    def __init__(self, model: EDSR, *, exact: bool = False):
+    def __init__(self, model: EDSR):
         if not fusable(model):
             raise ValueError("only an EDSR of adder units on the CPU in float32 can be fused")
         self.scale, self.radius = model.scale, model.radius
@@ -46,12 +45,12 @@ class FusedEDSR:
         room = Workspace()
         self._scaling = model.config["residual_scaling"]
         self._blocks = [
-            (_fused(block.first, room, exact), _fused(block.second, room, exact))
+            (_fused(block.first, room), _fused(block.second, room))
             for block in cast(list[ResidualBlock], blocks)
         ]
-        self._last = _fused(last, room, exact)
+        self._last = _fused(last, room)
         self._upsampler = [
-            _fused(layer, room, exact) if isinstance(layer, AdderUnit | QuantizedUnit) else layer
+            _fused(layer, room) if isinstance(layer, AdderUnit | QuantizedUnit) else layer
             for layer in model.upsampler
         ]
         # On planes the last shuffle and the last layer are one kernel; channels last leaves them to torch.
@@ -116,7 +115,5 @@ def fusable(model: nn.Module) -> bool:
     return isinstance(model.body[-1], AdderUnit | QuantizedUnit)
 
 
-def _fused(unit: nn.Module, workspace: Workspace, exact: bool) -> Unit:
-    if isinstance(unit, QuantizedUnit):
-        return unit.fused(workspace)
-    return fused(cast(AdderUnit, unit), workspace, exact=exact)
+def _fused(unit: nn.Module, workspace: Workspace) -> Unit:
+    return unit.fused(workspace) if isinstance(unit, QuantizedUnit) else fused(cast(AdderUnit, unit))

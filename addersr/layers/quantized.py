@@ -101,10 +101,10 @@ class QuantizedUnit(nn.Module):
         return Tail(self.scale, self.bias, gain, bool(relu), alpha, eps)
 
 
-def fused(unit: AdderUnit, workspace: Workspace | None = None, *, exact: bool = False) -> FloatUnit:
-    """A unit in eval mode on the native kernels, in float32; `workspace` and `exact` as `FloatUnit` has them.
+def fused(unit: AdderUnit) -> FloatUnit:
+    """A unit in eval mode on the native kernels, in float32.
 
     Raises:
         BackendError: there are none here.
     """
-    return FloatUnit(unit.adder.weight.detach(), folded(unit), workspace, exact=exact)
+    return FloatUnit(unit.adder.weight.detach(), folded(unit))

@@ -49,15 +49,13 @@ def load() -> ctypes.CDLL | str:
     pointer, threads = ctypes.c_void_p, ctypes.c_int
     for name, arguments, result in (
         ("adder2d_forward", [pointer] * 4 + [threads], ctypes.c_int),
-        ("adder2d_fixed16_words", [pointer], ctypes.c_int64),
-        ("adder2d_forward_fixed16", [pointer] * 5 + [threads], ctypes.c_int),
+        ("adder2d_forward_fixed16", [pointer] * 4 + [threads], ctypes.c_int),
         ("adder2d_grad_input", [pointer] * 5 + [threads], ctypes.c_int),
         ("adder2d_packed_floats", [pointer], ctypes.c_int64),
         ("adder2d_pack", [pointer] * 3, None),
         ("unit_forward", [pointer] * 4 + [threads], ctypes.c_int),
         ("unit_backward", [pointer] * 5 + [threads], ctypes.c_int),
         ("unit_infer", [pointer] * 6 + [threads], ctypes.c_int),
-        ("unit_infer_fixed16", [pointer] * 7 + [threads], ctypes.c_int),
         ("sad2d_packed_words", [pointer], ctypes.c_int64),
         ("sad2d_pack", [pointer] * 3, None),
         ("sad2d_workspace", [pointer, threads], ctypes.c_int64),
@@ -99,17 +97,6 @@ def unavailable_reason(x: Tensor | None = None) -> str | None:
     return library if isinstance(library, str) else None
 
 
-def room(size: int) -> Tensor:
-    """Memory for kernels: at least `size` bytes, uint8, the first at a multiple of 64."""
-    memory = torch.empty(size + 63, dtype=torch.uint8)
-    return memory[-memory.data_ptr() % 64 :]
-
-
-def fixed16_bytes(library: ctypes.CDLL, shape: Shape) -> int:
-    """Of the room that the kernels in 16-bit fixed point work in."""
-    return 4 * int(library.addersr_adder2d_fixed16_words(ctypes.byref(shape)))
-
-
 def forward(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """As `reference.forward`, float32 on the CPU."""
     shape = _shape(x, weight, stride, padding)
@@ -125,10 +112,7 @@ def forward_fixed16(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> T
     shape = _shape(x, weight, stride, padding)
     out = torch.empty((shape.n, shape.o, shape.oh, shape.ow), memory_format=torch.channels_last)
     x, weight = x.contiguous(memory_format=torch.channels_last), weight.contiguous()
-    if not out.numel():
-        return out
-    words = room(fixed16_bytes(kernels(), shape))
-    return out if _call("forward_fixed16", shape, x, weight, out, words) else None
+    return out if not out.numel() or _call("forward_fixed16", shape, x, weight, out) else None
 
 
 def grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:

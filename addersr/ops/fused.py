@@ -6,8 +6,9 @@ A unit computes, with S its sums of absolute differences and u its input,
     z = max(z, 0) where relu;  z = sign(z) ((|z| + eps)^alpha - eps^alpha) where power
     y = z, or residual + residual_scaling z where there is a residual
 
-Two kinds, for the CPU: `FloatUnit` works on float32 in channels-last memory, `ByteUnit` sums bytes in planes, and
-its maps are float16, for it waits for memory. A call writes into a tensor that it is given.
+Two kinds, for the CPU: `FloatUnit` sums float32 in channels-last memory, `ByteUnit` sums bytes in planes, and its maps
+are float16, for it waits for memory. Filters are packed when a unit is made, and a call writes into a tensor that it is
+given.
 """
 
 import ctypes
@@ -130,28 +131,24 @@ def _address(residual: Tensor | None, i: int = 0) -> int | None:
 
 
 class Workspace:
-    """Memory that units work in, and that grows with the largest picture."""
+    """Memory that the quantised kernels work in, and that grows with the largest picture."""
 
     def __init__(self) -> None:
         self._room = torch.empty(0, dtype=torch.uint8)
 
-    def of(self, size: int) -> Tensor:
-        """At least `size` bytes."""
-        if len(self._room) < size:
-            self._room = cpu.room(size)
+    def of(self, kernels: ctypes.CDLL, shape: int8.Shape, threads: int) -> Tensor:
+        """At least the bytes that this shape needs."""
+        if len(self._room) < kernels.addersr_sad2d_workspace(ctypes.byref(shape), threads):
+            self._room = int8.workspace(kernels, shape, threads)
         return self._room
 
 
 class FloatUnit:
     """A unit in float32 on the native kernels. Its filters are odd in size, at stride 1 with the size kept.
 
-    Its sums are in 16-bit fixed point where `adder2d`'s are (csrc/fixed16_kernels.hpp), else in float32.
-
     Args:
         weight: (O, C, K, K) float32 on the CPU, K odd.
         tail: on the CPU.
-        workspace: units that are never called at the same time may share one.
-        exact: sum in float32.
 
     Raises:
         BackendError: there are no native kernels here.
@@ -160,22 +157,16 @@ class FloatUnit:
     memory_format = torch.channels_last
     dtype = torch.float32
 
-    def __init__(
-        self, weight: Tensor, tail: Tail, workspace: Workspace | None = None, *, exact: bool = False
-    ):
+    def __init__(self, weight: Tensor, tail: Tail):
         self._kernels = cpu.kernels()
         self._tail = tail  # keeps its tensors alive
         self.channels = len(weight)
         self._o, self._c, self._k, _ = weight.shape
         self._c_tail = _c_tail(tail, self._o, self._c)
-        self._workspace = Workspace() if workspace is None else workspace
-        self._exact = exact
-        self._weight = weight.contiguous()
         shape = self._shape(1, self._k, self._k)
-        self._packed = cpu.room(4 * self._kernels.addersr_adder2d_packed_floats(ctypes.byref(shape))).zero_()
-        self._kernels.addersr_adder2d_pack(
-            ctypes.byref(shape), self._weight.data_ptr(), self._packed.data_ptr()
-        )
+        self._packed = torch.zeros(self._kernels.addersr_adder2d_packed_floats(ctypes.byref(shape)))
+        weight = weight.contiguous()  # kept until the call is over
+        self._kernels.addersr_adder2d_pack(ctypes.byref(shape), weight.data_ptr(), self._packed.data_ptr())
 
     def __call__(
         self, x: Tensor, out: Tensor, residual: Tensor | None = None, residual_scaling: float = 1.0
@@ -185,18 +176,11 @@ class FloatUnit:
         All are float32, channels last in memory: x (N, C, H, W), out and residual (N, O, H, W).
         """
         n, _, h, w = x.shape
-        shape = self._shape(n, h, w)
         self._c_tail.residual_scaling = residual_scaling
-        ends = _address(residual), out.data_ptr()
-        start = ctypes.byref(shape), ctypes.byref(self._c_tail), x.data_ptr()
-        threads, failed = torch.get_num_threads(), 2
-        if not self._exact:
-            room = self._workspace.of(cpu.fixed16_bytes(self._kernels, shape))
-            failed = self._kernels.addersr_unit_infer_fixed16(
-                *start, self._weight.data_ptr(), *ends, room.data_ptr(), threads
-            )
-        if failed == 2:
-            failed = self._kernels.addersr_unit_infer(*start, self._packed.data_ptr(), *ends, threads)
+        failed = self._kernels.addersr_unit_infer(
+            ctypes.byref(self._shape(n, h, w)), ctypes.byref(self._c_tail), x.data_ptr(), self._packed.data_ptr(),
+            _address(residual), out.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
         if failed:
             raise MemoryError("no memory left in an adder unit")
         return out
@@ -227,7 +211,7 @@ class ByteUnit:
     memory_format = torch.contiguous_format
     dtype = torch.float16
 
-    def __init__(self, weight: Tensor, grid: Grid, tail: Tail, workspace: Workspace | None = None):
+    def __init__(self, weight: Tensor, grid: Grid, tail: Tail, workspace: "Workspace | None" = None):
         int8.check_size(weight)
         self._kernels = cpu.kernels()
         self._tail = tail  # keeps its tensors alive
@@ -244,7 +228,7 @@ class ByteUnit:
         """As `FloatUnit.__call__`, but float16 and contiguous in memory."""
         threads = torch.get_num_threads()
         shape = self._shape(x.shape[2], x.shape[3])
-        room = self._workspace.of(self._kernels.addersr_sad2d_workspace(ctypes.byref(shape), threads))
+        room = self._workspace.of(self._kernels, shape, threads)
         self._c_tail.residual_scaling = residual_scaling
         for i in range(len(x)):
             self._kernels.addersr_sad2d_unit(

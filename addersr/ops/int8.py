@@ -98,6 +98,12 @@ def pack(library: ctypes.CDLL, shape: Shape, weight: Tensor) -> Tensor:
     return packed
 
 
+def workspace(library: ctypes.CDLL, shape: Shape, threads: int) -> Tensor:
+    """Room for the kernels to work in: at least as many bytes as they need, the first at a multiple of 64."""
+    room = torch.empty(library.addersr_sad2d_workspace(ctypes.byref(shape), threads) + 63, dtype=torch.uint8)
+    return room[-room.data_ptr() % 64 :]
+
+
 def _native(x: Tensor, weight: Tensor, stride: list[int], padding: list[int], pad_value: int) -> Tensor:
     library = cpu.kernels()
     n, c, h, w = x.shape
@@ -105,8 +111,7 @@ def _native(x: Tensor, weight: Tensor, stride: list[int], padding: list[int], pa
     oh, ow = reference.output_size(x.shape, weight.shape, stride, padding)
     shape = Shape(c, h, w, o, kh, kw, *stride, *padding, oh, ow)
     threads = torch.get_num_threads()
-    packed = pack(library, shape, weight)
-    room = cpu.room(library.addersr_sad2d_workspace(ctypes.byref(shape), threads))
+    packed, room = pack(library, shape, weight), workspace(library, shape, threads)
     result = torch.empty((n, o, oh, ow), dtype=torch.int32)
     for picture, sums in zip(x.contiguous(), result, strict=True):
         library.addersr_sad2d_sums(
