@@ -21,6 +21,7 @@ COMMANDS = {
     "bench": ("addersr.evaluation.benchmark", "score a model by PSNR and SSIM on benchmark sets"),
     "quantize": ("addersr.inference.quantize", "write a model in int8, calibrated on pictures"),
     "export": ("addersr.training.export", "write a model as weights (safetensors) or as an ONNX model"),
+    "data": ("addersr.data.command", "fetch the published training sets, DIV2K and Flickr2K"),
     "info": ("addersr.info", "show versions, backends and shipped weights"),
 }
 """Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help)."""

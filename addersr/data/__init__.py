@@ -1,1 +1,1 @@
-"""Training data: pictures in folders, the decoded cache, random patches, DIV2K."""
+"""Training data: pictures in folders, the decoded cache, random patches, published sets."""

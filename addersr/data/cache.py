@@ -2,8 +2,9 @@
 
 Decoding the pictures of a batch can take longer than a training step, so every picture is decoded once. An
 entry is named by a digest of the picture's path, size and modification time, so a picture that changes gets a
-new entry; entries are written under a temporary name and renamed, so two runs may build one cache at the same
-time. The folder can be deleted whenever no run uses it.
+new entry. Processes share a cache: one at a time fills it, the others wait and then make what is still missing;
+and as entries are written under a temporary name and renamed, an entry that is there is whole. The folder can be
+deleted whenever no run uses it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from addersr.atomic import replacing
+from addersr.data.lock import locked
 from addersr.errors import DataError
 from addersr.images import files
 from addersr.images.resize import imresize, modcrop
+from addersr.progress import bar_columns
 
 _VERSION = "1"
 """Part of every entry's digest: raise it when what is stored changes."""
@@ -89,17 +92,21 @@ def build(sources: Sequence[Source], scale: int, folder: Path, workers: int | No
             LR picture does not fit its HR picture.
         ImageError: a picture cannot be read.
     """
-    pairs, todo = [], []
+    pairs = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for source in sources:
             hr = folder / f"{_digest(source.hr)}.hr.npy"
             lr = folder / f"{_digest(source.hr, source.lr)}.x{scale}.npy"
             pairs.append(Pair(source.name, scale, hr, lr))
-            if not (_complete(hr) and _complete(lr)):
-                todo.append((source, pairs[-1]))
-        if todo:
-            _build_all(todo, workers or min(8, os.cpu_count() or 1))
+        if _missing(sources, pairs):
+            with locked(folder / ".lock", f"filling {folder}") as alone:
+                if alone:  # so what has a temporary name (`replacing`) was left by a process that was killed
+                    for part in folder.glob(".addersr-*"):
+                        part.unlink()
+                todo = _missing(sources, pairs)  # again: another process may have made them meanwhile
+                if todo:
+                    _build_all(todo, workers or min(8, os.cpu_count() or 1))
     except OSError as error:
         raise DataError(
             f"decoded pictures cannot be cached: {error}; choose another folder with --data.cache_dir"
@@ -107,10 +114,24 @@ def build(sources: Sequence[Source], scale: int, folder: Path, workers: int | No
     return pairs
 
 
+def _missing(sources: Sequence[Source], pairs: Sequence[Pair]) -> list[tuple[Source, Pair]]:
+    return [
+        (source, pair)
+        for source, pair in zip(sources, pairs, strict=True)
+        if not (_complete(pair.hr) and _complete(pair.lr))
+    ]
+
+
 def _build_all(todo: Sequence[tuple[Source, Pair]], workers: int) -> None:
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(todo), desc="decoding and shrinking pictures", unit="picture") as bar,
+        tqdm(
+            total=len(todo),
+            desc="decoding and shrinking pictures",
+            unit="picture",
+            disable=None,
+            ncols=bar_columns(),
+        ) as bar,
     ):
         jobs = [pool.submit(_build_one, source, pair) for source, pair in todo]
         try:
@@ -137,9 +158,10 @@ def _build_one(source: Source, pair: Pair) -> None:
         if lr.shape[:2] != expected:
             raise DataError(
                 f"{source.lr} is {lr.shape[1]}x{lr.shape[0]} pixels, but x{pair.scale} of {source.hr.name} "
-                f"must be {expected[1]}x{expected[0]}"
+                f"must be {expected[1]}x{expected[0]}; without the LR picture it is made"
             )
-    _save(pair.hr, hr)
+    if not _complete(pair.hr):  # it serves all scales
+        _save(pair.hr, hr)
     _save(pair.lr, lr)
 
 

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from addersr.data.cache import Source, build
-from addersr.data.div2k import fetch_missing
 from addersr.data.pairs import (
     Batch,
     LowResolution,
@@ -24,6 +23,7 @@ from addersr.data.pairs import (
     find_pictures,
     hold_out,
 )
+from addersr.data.published import fetch_missing
 from addersr.errors import DataError
 
 
@@ -34,7 +34,7 @@ class HasScale(Protocol):
 
 
 class SuperResolutionData(pl.LightningDataModule):
-    """HR pictures in folders; LR is made by MATLAB's bicubic, or read where it is published as DIV2K's is.
+    """HR pictures in folders; LR is made by MATLAB's bicubic, or read where it lies beside as DIV2K's does.
 
     The defaults are DIV2K in its published layout. Any other folders do: PNG, JPEG or WebP, several together.
 
@@ -50,7 +50,7 @@ class SuperResolutionData(pl.LightningDataModule):
         num_workers: processes that make batches; as one takes a few milliseconds, 0 is enough on a CPU.
         seed: of the crops, flips and turns.
         cache_dir: where decoded pictures are cached.
-        download: fetch DIV2K's archives where a folder in its layout is missing.
+        download: fetch DIV2K or Flickr2K where a folder in its layout is missing.
         scale: 2, 3 or 4; the trained network's where None.
 
     Raises:

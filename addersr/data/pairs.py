@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
 from addersr.data.cache import Pair, Source
-from addersr.data.div2k import ARCHIVES, published_lr
+from addersr.data.published import archives_of, published_lr
 from addersr.errors import DataError
 from addersr.images.files import EXTENSIONS, read, to_tensor
 
@@ -63,7 +63,7 @@ def find_pictures(folders: Sequence[str | Path], scale: int, option: str) -> lis
     found = []
     for folder in map(Path, folders):
         if not folder.is_dir():
-            hint = ", or fetch it with --data.download true" if folder.name in ARCHIVES else ""
+            hint = ", or fetch it with --data.download true" if archives_of(folder) else ""
             raise DataError(f"there is no folder {folder}; give folders of pictures with {option}{hint}")
         files = (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
         paths = sorted(files)

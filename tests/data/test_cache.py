@@ -1,4 +1,6 @@
+import multiprocessing
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from addersr.data import cache
 from addersr.data.cache import Source, build
 from addersr.errors import DataError, ImageError
 from addersr.images import files
@@ -71,6 +74,94 @@ def test_two_builds_at_once_leave_one_whole_cache(tmp_path, make_pictures):
     for source, pair in zip(sources, first, strict=True):
         np.testing.assert_array_equal(pair.load()[1], read(source.hr))
     assert len(list((tmp_path / "cache").iterdir())) == 12  # and no temporary file
+
+
+FORK = multiprocessing.get_context("fork")  # quick: torch is loaded already
+
+
+def fill(paths: list[Path], folder: Path, barrier, results) -> None:
+    """What a process does that starts together with others."""
+    decoded, decode = [], cache._decode
+
+    def counted(path: Path) -> np.ndarray:
+        decoded.append(path)
+        time.sleep(0.02)
+        return decode(path)
+
+    cache._decode = counted
+    barrier.wait()
+    pairs = build([Source(path.stem, path) for path in paths], 2, folder / "cache", workers=2)
+    results.put((len(decoded), pairs))
+
+
+def get_stuck(paths: list[Path], folder: Path, reached) -> None:
+    """What a process does that is killed with an entry half written."""
+    save = cache._save
+
+    def stop_before_the_last(path: Path, pixels: np.ndarray) -> None:
+        if len(list((folder / "cache").glob("*.npy"))) < 6:
+            return save(path, pixels)
+        with cache.replacing(path):
+            reached.set()
+            time.sleep(100)
+
+    cache._save = stop_before_the_last
+    build([Source(path.stem, path) for path in paths], 2, folder / "cache", workers=1)
+
+
+def assert_whole_cache(folder: Path, paths: list[Path]) -> None:
+    """All is right once it is complete, and there is no other file."""
+    pairs = build([Source(path.stem, path) for path in paths], 2, folder / "cache")
+    for path, pair in zip(paths, pairs, strict=True):
+        np.testing.assert_array_equal(pair.load()[1], read(path))
+        np.testing.assert_array_equal(pair.load()[0], imresize(read(path), 1 / 2))
+    assert {path for pair in pairs for path in (pair.lr, pair.hr)} == set((folder / "cache").iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_two_processes_that_start_at_once_fill_a_cache_once(tmp_path, make_pictures):
+    paths = make_pictures("HR", count=12)
+    barrier, results = FORK.Barrier(2), FORK.SimpleQueue()
+    processes = [FORK.Process(target=fill, args=(paths, tmp_path, barrier, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    (count, pairs), (other_count, other_pairs) = results.get(), results.get()
+    assert count + other_count == 12  # no picture was decoded twice
+    assert pairs == other_pairs
+    assert_whole_cache(tmp_path, paths)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_what_a_killed_process_leaves_is_completed_and_cleared(tmp_path, make_pictures):
+    paths, reached = make_pictures("HR", count=5), FORK.Event()
+    process = FORK.Process(target=get_stuck, args=(paths, tmp_path, reached))
+    process.start()
+    assert reached.wait(60)
+    process.kill()
+    process.join()
+    left = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert ".lock" in left and any(name.startswith(".addersr-") for name in left)
+    assert_whole_cache(tmp_path, paths)
+
+
+def test_a_cache_on_a_read_only_disk_is_used(tmp_path, make_pictures, monkeypatch):
+    paths = make_pictures("HR")
+    sources = [Source(path.stem, path) for path in paths]
+    first = build(sources, 2, tmp_path / "cache")
+    monkeypatch.setattr(cache, "locked", lambda *_: pytest.fail("something was written"))
+    assert build(sources, 2, tmp_path / "cache") == first
+
+
+def test_the_hr_entry_serves_all_scales(tmp_path, make_pictures, monkeypatch):
+    sources = [Source(path.stem, path) for path in make_pictures("HR")]
+    two = build(sources, 2, tmp_path / "cache")
+    written = {pair.hr: pair.hr.stat().st_ino for pair in two}
+    three = build(sources, 3, tmp_path / "cache")
+    assert {pair.hr: pair.hr.stat().st_ino for pair in three} == written
+    assert len(list((tmp_path / "cache").iterdir())) == 9
 
 
 def test_a_file_that_is_no_picture_is_named_and_leaves_nothing_half_written(tmp_path, make_pictures):
