@@ -1,12 +1,13 @@
 """Weights on disk: one safetensors file that carries what it takes to build its network; finds the shipped ones.
 
-The metadata entry "addersr" is a JSON object: "format" (1), "model" (the network's class, "EDSR" or "QuantizedEDSR",
-and arguments) and "card" (whatever the trainer says: data, steps, scores, licence). Nothing is ever unpickled.
+The metadata entry "addersr" is a JSON object: "format" (1), "model" (the network's class, "EDSR", "VDSR" or
+"QuantizedEDSR", and arguments) and "card" (whatever the trainer says: data, steps, scores, licence). Nothing is ever
+unpickled.
 """
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,8 @@ from safetensors.torch import save_file
 
 from addersr.atomic import replacing
 from addersr.errors import CheckpointError
-from addersr.models import EDSR, PRESETS
+from addersr.models import ARCHITECTURES, EDSR, PRESETS
+from addersr.models.presets import Network
 from addersr.models.quantized import is_quantized, quantized_skeleton
 
 FORMAT = 1
@@ -33,17 +35,14 @@ INT8_SUFFIX = "_int8"
 
 Precision = Literal["float32", "int8"]
 
-_CLASSES: dict[str, Callable[[dict[str, Any]], EDSR]] = {
-    "EDSR": lambda config: EDSR(**config),
-    "QuantizedEDSR": quantized_skeleton,
-}
+_CLASSES = (*ARCHITECTURES, "QuantizedEDSR")
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A network with its weights."""
 
-    model: EDSR
+    model: Network
     """In eval mode, on the CPU."""
     name: str
     """The preset's name, or the file's without its suffix."""
@@ -77,12 +76,12 @@ def default_name(scale: int) -> str:
     )
 
 
-def save(path: str | os.PathLike[str], model: EDSR, metadata: Mapping[str, Any]) -> None:
+def save(path: str | os.PathLike[str], model: Network, metadata: Mapping[str, Any]) -> None:
     """Write weights and card, atomically.
 
     Args:
         path: ends in .safetensors.
-        model: its parameters and buffers are written; its adder units may be quantised ones.
+        model: its parameters and buffers are written; an EDSR's adder units may be quantised ones.
         metadata: the card, as JSON can hold it.
 
     Raises:
@@ -91,7 +90,8 @@ def save(path: str | os.PathLike[str], model: EDSR, metadata: Mapping[str, Any])
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"weights are written as .safetensors, got {path}")
-    described = {"class": "QuantizedEDSR" if is_quantized(model) else "EDSR", "config": model.config}
+    kind = "Quantized" * is_quantized(model) + type(model).__name__
+    described = {"class": kind, "config": model.config}
     header = {"format": FORMAT, "model": described, "card": dict(metadata)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
@@ -142,9 +142,10 @@ def load(
         if kind not in _CLASSES:
             raise CheckpointError(
                 f"{path} holds a network of class {kind!r}, which this version does not know; it knows "
-                f"{' and '.join(_CLASSES)}"
+                f"{', '.join(_CLASSES)}"
             )
-        model = _CLASSES[kind](described["model"]["config"])
+        config = described["model"]["config"]
+        model = quantized_skeleton(config) if kind == "QuantizedEDSR" else ARCHITECTURES[kind](**config)
         card = dict(described["card"])
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError) as error:
@@ -177,6 +178,8 @@ def load(
 def _other_precision(name: str, loaded: Loaded) -> str:
     if loaded.precision == "int8":
         return f"{name} is quantised to int8; name its float32 weights"
+    if not isinstance(loaded.model, EDSR):
+        return f"{name} is of {type(loaded.model).__name__}, which is in float32 only"
     file = f"{loaded.name}{INT8_SUFFIX}.safetensors"
     return f"{name} is in float32; quantise it: addersr quantize --model {name} --data PICTURES -o {file}"
 

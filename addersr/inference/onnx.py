@@ -24,6 +24,7 @@ from addersr.errors import AdderSRError, CheckpointError
 from addersr.layers import AdderConv2d, AdderUnit, BoxCoxHighPass, PowerActivation
 from addersr.models import EDSR
 from addersr.models.edsr import ConvUnit, ResidualBlock
+from addersr.models.presets import Network
 from addersr.models.quantized import is_quantized
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ OPSET, IR_VERSION = 17, 8  # of 2022: runtimes since ONNX Runtime 1.12 read them
 _TO_THE_END = 2**63 - 1
 
 
-def export_onnx(model: EDSR, path: str | os.PathLike[str], card: Mapping[str, Any] | None = None) -> None:
+def export_onnx(model: Network, path: str | os.PathLike[str], card: Mapping[str, Any] | None = None) -> None:
     """Write `model`, as it computes in eval mode, as an ONNX model. Atomic.
 
     The model takes "input", (N, 3, H, W) float32 RGB in [0, 1], and gives "output", (N, 3, s H, s W), not clipped; N,
@@ -47,14 +48,17 @@ def export_onnx(model: EDSR, path: str | os.PathLike[str], card: Mapping[str, An
     several times the time of this package's kernels (`_adder`).
 
     Args:
-        model: an adder network in float32 or its convolutional twin.
+        model: an EDSR, an adder network in float32 or its convolutional twin.
         path: the file; folders above it are made.
         card: what is known about the weights, as JSON can hold it.
 
     Raises:
         AdderSRError: the package onnx is missing.
-        CheckpointError: the file cannot be written, or the network is quantised or has a layer that cannot be exported.
+        CheckpointError: the file cannot be written, or the network is no EDSR, is quantised or has a layer that
+            cannot be exported.
     """
+    if not isinstance(model, EDSR):
+        raise CheckpointError(f"the network is a {type(model).__name__}; only EDSR can be exported to ONNX")
     if is_quantized(model):
         raise CheckpointError("the network is quantised; export its float32 weights")
     onnx, path, card = _onnx(), Path(path), dict(card or {})

@@ -196,6 +196,8 @@ def run(args: argparse.Namespace) -> int:
     loaded = checkpoint.load(args.model)
     if is_quantized(loaded.model):
         raise CheckpointError(f"{args.model} is quantised already; name its float32 weights")
+    if not isinstance(loaded.model, EDSR):
+        raise CheckpointError(f"{args.model} is of {type(loaded.model).__name__}; only EDSR can be quantised")
     if not adder_units(loaded.model):
         raise CheckpointError(f"{args.model} is a convolutional network: it has no adder units to quantise")
     _check_output(args.output, loaded.path)

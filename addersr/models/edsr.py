@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from addersr.layers import AdderUnit, BoxCoxHighPass
+from addersr.layers.adder import Shortcut, shortcut_kind
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of DIV2K's training pictures, as EDSR subtracts it."""
@@ -52,7 +53,7 @@ class EDSR(nn.Module):
         unit: "adder" for adder units, "conv" for the convolutional twin of the same shape.
         upsampler: layers of the sub-pixel upsampler, "adder" or "conv". Ignored by the twin, which has convolutions.
         batch_norm: BatchNorm in each adder unit.
-        shortcut: learnable self-shortcut in each adder unit.
+        shortcut: self-shortcut of each adder unit: "learnable", "fixed" or "none".
         relu: ReLU in each adder unit.
         power: power activation in each adder unit.
         box_cox: offer the Box-Cox high-pass of the picture to the head beside the picture.
@@ -61,7 +62,7 @@ class EDSR(nn.Module):
             layer zero at the start, begins there; "none" leaves it out and starts the last layer as usual.
 
     Raises:
-        ValueError: a scale, unit, upsampler or global_skip that there is not; no block or no channel.
+        ValueError: a scale, unit, upsampler, shortcut or global_skip that there is not; no block or no channel.
 
     Attributes:
         scale: s.
@@ -79,7 +80,7 @@ class EDSR(nn.Module):
         unit: str = "adder",
         upsampler: str = "adder",
         batch_norm: bool = True,
-        shortcut: bool = True,
+        shortcut: Shortcut | bool = "learnable",
         relu: bool = True,
         power: bool = True,
         box_cox: bool = True,
@@ -87,16 +88,16 @@ class EDSR(nn.Module):
         global_skip: str = "bilinear",
     ):
         super().__init__()
-        _check("scale", scale, (2, 3, 4))
-        _check("unit", unit, ("adder", "conv"))
-        _check("upsampler", upsampler, ("adder", "conv"))
-        _check("global_skip", global_skip, ("bilinear", "none"))
+        one_of("scale", scale, (2, 3, 4))
+        one_of("unit", unit, ("adder", "conv"))
+        one_of("upsampler", upsampler, ("adder", "conv"))
+        one_of("global_skip", global_skip, ("bilinear", "none"))
         if blocks < 1 or channels < 1:
             raise ValueError(f"blocks and channels must be at least 1, got {blocks} and {channels}")
         self.config: dict[str, Any] = {
             "scale": scale, "blocks": blocks, "channels": channels, "unit": unit, "upsampler": upsampler,
-            "batch_norm": batch_norm, "shortcut": shortcut, "relu": relu, "power": power, "box_cox": box_cox,
-            "residual_scaling": residual_scaling, "global_skip": global_skip,
+            "batch_norm": batch_norm, "shortcut": shortcut_kind(shortcut), "relu": relu, "power": power,
+            "box_cox": box_cox, "residual_scaling": residual_scaling, "global_skip": global_skip,
         }  # fmt: skip
         self.scale, self.global_skip = scale, global_skip
 
@@ -142,6 +143,7 @@ class EDSR(nn.Module):
         return picture + F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False)
 
 
-def _check(name: str, value: object, allowed: tuple[object, ...]) -> None:
+def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Raises ValueError where an argument is none of those allowed."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")

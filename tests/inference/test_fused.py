@@ -186,6 +186,6 @@ def test_result_does_not_depend_on_threads(model: EDSR) -> None:
 def test_what_cannot_be_fused(make: Make) -> None:
     for model in (build("edsr_tiny_x2", unit="conv"), make("edsr_tiny_x2").double()):
         assert not fusable(model)
-        with pytest.raises(ValueError, match="only a network of adder units"):
+        with pytest.raises(ValueError, match="only an EDSR of adder units"):
             FusedEDSR(model)
     assert fusable(make("edsr_tiny_x2")) and not fusable(nn.Conv2d(3, 3, 3))

@@ -2,21 +2,11 @@
 
 import pytest
 import torch
+from oracle import reach, scrambled
 
 from addersr.errors import CheckpointError
 from addersr.layers import AdderConv2d
-from addersr.models import EDSR, PRESETS, build
-
-
-def scrambled(model: EDSR) -> EDSR:
-    """`model` in eval mode with random parameters and the statistics they lead to, so that no path is silent."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for tensor in model.parameters():
-            tensor.add_(torch.rand(tensor.shape, generator=generator) * 0.2)
-        for _ in range(30):  # moves BatchNorm's statistics most of the way
-            model.train()(torch.rand(2, 3, 12, 12, generator=generator))
-    return model.double().eval()
+from addersr.models import EDSR, PRESETS, build, complete
 
 
 @pytest.mark.parametrize("unit", ["adder", "conv"])
@@ -39,16 +29,8 @@ def test_training_begins_at_the_bilinear_picture() -> None:
 def test_radius_is_the_receptive_field(scale: int, unit: str, box_cox: bool) -> None:
     """A change of one pixel is seen `radius` LR pixels away at most, and as far as that."""
     model = scrambled(EDSR(scale, blocks=1, channels=4, unit=unit, box_cox=box_cox))
-    side = 2 * model.radius + 5
-    x = torch.rand(1, 3, side, side, dtype=torch.double)
-    changed = x.clone()
-    middle = side // 2
-    changed[..., middle, middle] = 1 - changed[..., middle, middle]
-    with torch.inference_mode():
-        seen = (model(x) != model(changed)).any(1)[0].nonzero() // scale
-    reach = (seen - middle).abs().max().item()
-    assert reach <= model.radius
-    assert reach == model.radius or unit == "conv"  # ReLUs may hide the last pixel of a twin
+    assert reach(model) <= model.radius
+    assert reach(model) == model.radius or unit == "conv"  # ReLUs may hide the last pixel of a twin
 
 
 def test_twin_has_the_same_shape() -> None:
@@ -62,9 +44,8 @@ def test_twin_has_the_same_shape() -> None:
 @pytest.mark.parametrize(
     "switch",
     [
-        {"batch_norm": False}, {"shortcut": False}, {"relu": False}, {"power": False}, {"box_cox": False},
-        {"upsampler": "conv"},
-        {"residual_scaling": 1.0}, {"global_skip": "none"},
+        {"batch_norm": False}, {"shortcut": "none"}, {"shortcut": "fixed"}, {"relu": False}, {"power": False},
+        {"box_cox": False}, {"upsampler": "conv"}, {"residual_scaling": 1.0}, {"global_skip": "none"},
     ],
 )  # fmt: skip
 def test_each_piece_can_be_switched_off(switch: dict[str, object]) -> None:
@@ -91,12 +72,21 @@ def test_channels_last_gives_the_same() -> None:
 
 
 def test_presets() -> None:
-    assert set(PRESETS) == {
-        f"edsr_{size}_x{s}" for size in ("tiny", "small", "baseline", "large") for s in (2, 3, 4)
-    }
+    sizes = ("edsr_tiny", "edsr_small", "edsr_baseline", "edsr_large", "vdsr_tiny", "vdsr")
+    assert set(PRESETS) == {f"{size}_x{s}" for size in sizes for s in (2, 3, 4)}
     baseline = build("edsr_baseline_x2")
     assert (baseline.config["blocks"], baseline.config["channels"]) == (16, 64)
     assert (PRESETS["edsr_large_x4"]["blocks"], PRESETS["edsr_large_x4"]["channels"]) == (32, 256)
+
+
+def test_configurations_of_older_files_are_completed() -> None:
+    """As shipped weights have them: with bools for shortcuts."""
+    for old, kind in ((True, "learnable"), (False, "none")):
+        config = build("edsr_tiny_x2").config
+        assert complete("EDSR", {**config, "shortcut": old}) == {**config, "shortcut": kind}
+    assert complete("EDSR", {}) == EDSR().config
+    with pytest.raises(TypeError, match="wings"):
+        complete("EDSR", {"wings": 2})
 
 
 def test_unknown_names() -> None:
@@ -104,5 +94,7 @@ def test_unknown_names() -> None:
         build("edsr_huge_x2")
     with pytest.raises(ValueError, match="scale must be one of 2, 3, 4, got 5"):
         EDSR(scale=5)
+    with pytest.raises(ValueError, match="shortcut must be one of learnable, fixed, none, got 'some'"):
+        EDSR(shortcut="some")
     with pytest.raises(ValueError, match="unit must be one of adder, conv, got 'shift'"):
         EDSR(unit="shift")
