@@ -3,7 +3,7 @@
     python benchmarks/networks.py [--json FILE] [--repeats 7]
 
 The adder networks are prepared for inference (`FusedEDSR`), in float32 and with quantised units. The twin is what
-configs/edsr_conv_small_x2.yaml trains, in torch (channels last), in ONNX Runtime and OpenVINO. Int8 twins are quantised
+configs/twin.yaml trains, in torch (channels last), in ONNX Runtime and OpenVINO. Int8 twins are quantised
 by ONNX Runtime in both its formats, once all that it can and once the convolutions alone: the fastest counts. Weights
 are random, for no candidate's time depends on them. Memory is the peak growth of a fresh process at its first picture,
 or for torch.compile, which needs one to compile, at its second. Scaling is that of the int8 adder network from one

@@ -1,6 +1,10 @@
-"""The adder operation and its gradients straight from their definitions, in float64 NumPy: what kernels are held to."""
+"""What code is held to: the adder operation and its gradients straight from their definitions, in float64 NumPy; how
+far a network sees.
+"""
 
 import numpy as np
+import torch
+from torch import nn
 
 Array = np.ndarray
 
@@ -62,3 +66,26 @@ def assert_rounded(actual: Array, expected: Array, scale: Array, terms: int) -> 
     error = abs(actual - expected)
     bound = 4 * np.sqrt(terms) * np.finfo(np.float32).eps * scale + 1e-30
     assert (error <= bound).all(), f"error {error.max()} at most {(error / bound).max()} times the bound"
+
+
+def scrambled(model: nn.Module) -> nn.Module:
+    """`model` in eval mode with random parameters and the statistics they lead to, so that no path is silent."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.add_(torch.rand(tensor.shape, generator=generator) * 0.2)
+        for _ in range(30):  # moves BatchNorm's statistics most of the way
+            model.train()(torch.rand(2, 3, 12, 12, generator=generator))
+    return model.double().eval()
+
+
+def reach(model: nn.Module) -> int:
+    """How many LR pixels away a change of one is seen; `model` as `scrambled` leaves it, with its `radius` or so."""
+    side = 2 * model.radius + 5
+    x = torch.rand(1, 3, side, side, dtype=torch.double, generator=torch.Generator().manual_seed(2))
+    changed = x.clone()
+    middle = side // 2
+    changed[..., middle, middle] = 1 - changed[..., middle, middle]
+    with torch.inference_mode():
+        seen = (model(x) != model(changed)).any(1)[0].nonzero() // model.scale
+    return int((seen - middle).abs().max())
