@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from typing_extensions import override
 
@@ -70,6 +70,10 @@ def _complain(error: object) -> None:
 
 class _Parser(argparse.ArgumentParser):
     """Tells a wrong command line in one line too, where argparse would list all options before it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.allow_abbrev = False  # else a misspelt option may be taken for another
 
     @override
     def error(self, message: str) -> NoReturn:

@@ -1,10 +1,16 @@
 """The adder layer, and the unit an adder network is built of."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
+from addersr.layers.normalization import remember, spans_processes, synchronised, synchronised_unit
 from addersr.layers.power import PowerActivation
 from addersr.ops import adder2d, unavailable_reason, unit
+
+Shortcut = Literal["learnable", "fixed", "none"]
+"""The self-shortcut of a unit: its gain is learned from 1 on, stays 1, or there is no shortcut."""
 
 
 class AdderConv2d(nn.Module):
@@ -42,7 +48,7 @@ class AdderUnit(nn.Module):
     """AdderSR's unit: adder layer -> BatchNorm -> + gain * x -> ReLU -> power activation, in the authors' order.
 
     Shapes: (N, C, H, W) -> (N, O, H, W). The self-shortcut restores what an adder layer cannot express, the identity
-    (AdderSR, section 3.1); its gain is learnable. Where O is a multiple of C, each channel of x is repeated O / C
+    (AdderSR, section 3.1). Where O is a multiple of C, each channel of x is repeated O / C
     times, which before a PixelShuffle makes the shortcut an enlargement by nearest neighbour.
 
     Args:
@@ -50,12 +56,13 @@ class AdderUnit(nn.Module):
         out_channels: O.
         kernel_size: odd.
         batch_norm: normalise; without it the unit hardly trains.
-        shortcut: add gain * x.
+        shortcut: add gain * x with a "learnable" gain, which starts at 1, or a "fixed" one of 1; or "none". As
+            `shortcut_kind` takes it.
         relu: rectify before the power activation.
         power: end with the learnable power activation.
 
     Raises:
-        ValueError: a shortcut is asked for and O is not a multiple of C.
+        ValueError: a shortcut is asked for and O is not a multiple of C, or one of another name.
 
     References:
         AdderSR, CVPR 2021, arXiv 2009.08891; the order is from the authors' answers in issues 52 and 67 of the
@@ -68,29 +75,39 @@ class AdderUnit(nn.Module):
         out_channels: int,
         kernel_size: int = 3,
         batch_norm: bool = True,
-        shortcut: bool = True,
+        shortcut: Shortcut | bool = "learnable",
         relu: bool = True,
         power: bool = True,
     ):
         super().__init__()
-        if shortcut and out_channels % in_channels:
+        kind = shortcut_kind(shortcut)
+        if kind != "none" and out_channels % in_channels:
             raise ValueError(f"a shortcut needs out_channels to be a multiple of in_channels {in_channels}, got "
                              f"{out_channels}")  # fmt: skip
         self.adder = AdderConv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
         self.repeats = out_channels // in_channels
-        self.gain = nn.Parameter(torch.ones(())) if shortcut else None
+        self.gain: Tensor | None
+        if kind == "fixed":
+            self.register_buffer("gain", torch.ones(()))
+        else:
+            self.gain = nn.Parameter(torch.ones(())) if kind == "learnable" else None
         self.relu = nn.ReLU() if relu else nn.Identity()
         self.power = PowerActivation() if power else nn.Identity()
         # asked here and not in forward, where a compiler would have to trace the question
         self._has_kernels = unavailable_reason("native") is None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, O, H, W). In training on a CPU, fused where all pieces are there and as made here."""
+        """(N, C, H, W) -> (N, O, H, W). In training on a CPU, fused where all pieces are there and as made here.
+
+        In the type of the filters, float32 under autocast too: sums of hundreds of magnitudes, of which the
+        normalisation takes the mean off again, leave nothing of a half-precision number.
+        """
+        x = x.to(self.adder.weight.dtype)
         sums = self.adder(x)
         if self._fuses(sums, x):
             return self._fused(sums, x)
-        y = self.norm(sums)
+        y = synchronised(self.norm, sums) if spans_processes(self.norm) else self.norm(sums)
         if self.gain is not None:
             y = y + self.gain * (x if self.repeats == 1 else x.repeat_interleave(self.repeats, dim=1))
         y = self.power(self.relu(y))
@@ -100,8 +117,8 @@ class AdderUnit(nn.Module):
     def _fuses(self, sums: Tensor, x: Tensor) -> bool:
         """Whether `_fused` computes this.
 
-        Not with a SyncBatchNorm, which training by several processes puts in the place of BatchNorm; and a single
-        value a channel is left to BatchNorm, which refuses it.
+        Not with a SyncBatchNorm in the place of BatchNorm; and a single value a channel is left to BatchNorm, which
+        refuses it.
         """
         norm = self.norm
         return (
@@ -123,23 +140,25 @@ class AdderUnit(nn.Module):
         """All that follows the adder layer in one operator, and what BatchNorm remembers of it."""
         norm, power = self.norm, self.power
         assert isinstance(norm, nn.BatchNorm2d) and isinstance(power, PowerActivation)
-        y, statistics = unit.unit(
-            sums,
-            None if self.gain is None else x,
-            self.gain,
-            norm.weight,
-            norm.bias,
-            power.alpha,
-            norm.eps,
-            power.eps,
+        shortcut = None if self.gain is None else x
+        if spans_processes(norm):
+            y: Tensor = synchronised_unit(norm, sums, shortcut, self.gain, power.alpha, power.eps)
+            return y
+        y, (mean, variance) = unit.unit(
+            sums, shortcut, self.gain, norm.weight, norm.bias, power.alpha, norm.eps, power.eps
         )
-        count = sums.numel() // sums.shape[1]
-        mean, variance = statistics
-        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
-        assert norm.num_batches_tracked is not None
-        with torch.no_grad():
-            norm.num_batches_tracked.add_(1)
-            norm.running_mean.mul_(1 - norm.momentum).add_(mean, alpha=norm.momentum)
-            unbiased = norm.momentum * count / (count - 1)
-            norm.running_var.mul_(1 - norm.momentum).add_(variance, alpha=unbiased)
+        remember(norm, mean, variance, sums.numel() // sums.shape[1])
         return y
+
+
+def shortcut_kind(shortcut: Shortcut | bool) -> Shortcut:
+    """The name of a shortcut; true and false, as the first weights files have it, are a learnable one and none.
+
+    Raises:
+        ValueError: there is no such shortcut.
+    """
+    if isinstance(shortcut, bool):
+        return "learnable" if shortcut else "none"
+    if shortcut not in get_args(Shortcut):
+        raise ValueError(f"shortcut must be one of {', '.join(get_args(Shortcut))}, got {shortcut!r}")
+    return shortcut

@@ -1,32 +1,28 @@
-"""Callbacks: averaged weights, checkpoints, what TensorBoard shows, the progress bar, written predictions."""
+"""Callbacks that act: averaged weights, checkpoints, written predictions. Those that show are in `monitor`."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import (
     BasePredictionWriter,
     ModelCheckpoint,
-    TQDMProgressBar,
     WeightAveraging,
 )
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
-from torchvision.utils import make_grid
+from torch import Tensor, nn
 from typing_extensions import override
 
-from addersr.data.pairs import LowResolution, NamedPair, NamedPicture
+from addersr.data.pairs import LowResolution, NamedPicture
 from addersr.errors import AdderSRError, ImageError
 from addersr.images import files
-from addersr.images.resize import imresize
+from addersr.training.stopping import Trainer, between_steps, requeue_job
 from addersr.training.system import SuperResolution
 
 
@@ -50,6 +46,7 @@ class MovingAverage(WeightAveraging):
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
         self.decay = decay
         self._step = 0
+        self._current: list[Tensor] = []
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -71,22 +68,35 @@ class MovingAverage(WeightAveraging):
         ):  # else nothing is trained, and the state_dict is the average already
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
+    # Lightning exchanges the two. Here the average is lent, for the current weights may be of a type (see `_average`)
+    # in which the average does not come back as it was.
+
+    @override
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._average_model is not None:
+            self._current = [tensor.detach().clone() for tensor in _tensors(pl_module)]
+            self._copy_average_to_current(pl_module)
+
+    @override
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._average_model is not None:
+            for tensor, current in zip(_tensors(pl_module), self._current, strict=True):
+                tensor.data.copy_(current)
+            self._current = []
+
     @torch.no_grad()
     def _average(self, averages: Sequence[Tensor], currents: Sequence[Tensor], _: Any) -> None:
         decay = min(self.decay, (1 + self._step) / (10 + self._step))
         if averages[0].is_floating_point():
-            torch._foreach_lerp_(list(averages), list(currents), 1 - decay)
+            # The average is in float32 also where --trainer.precision has made the network another type.
+            values = [current.to(averages[0].dtype) for current in currents]
+            torch._foreach_lerp_(list(averages), values, 1 - decay)
         else:  # BatchNorm's count of batches
             torch._foreach_copy_(list(averages), list(currents))
 
 
-def between_steps(trainer: pl.Trainer) -> bool:
-    """Whether the last batch completed an optimiser step.
-
-    Where gradients are accumulated, a run can be resumed only from there: a checkpoint has no gradients, and the
-    batches before the step have changed BatchNorm's statistics already.
-    """
-    return (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    return itertools.chain(module.parameters(), module.buffers())
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -105,6 +115,12 @@ class LastCheckpoint(ModelCheckpoint):
         )
 
     @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        # Else a run resumed at a step that is due would be saved again, with gradients accumulated in part.
+        self._last_global_step_saved = trainer.global_step
+
+    @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -118,10 +134,15 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        # The trainer raises it between two steps, where the state is whole, or in a validation, before which it
-        # was saved. At any other exception the state may not be whole.
-        if isinstance(exception, SIGTERMException) and not trainer.validating:
+        # The trainer raises it between two steps, where the state is whole, or in a validation, before which it was
+        # saved and in which the averaged weights are in place. At any other exception the state may not be whole.
+        if not isinstance(exception, SIGTERMException):
+            return
+        if trainer.training:
             self._save(trainer)
+        assert isinstance(trainer, Trainer)
+        if trainer.requeue and trainer.is_global_zero:
+            requeue_job()
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.global_step not in (0, self._last_global_step_saved):
@@ -134,92 +155,6 @@ class BestCheckpoint(ModelCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val/psnr", mode="max", enable_version_counter=False)
-
-
-class ValidationPictures(pl.Callback):
-    """Shows LR (enlarged by bicubic), SR and HR side by side in TensorBoard after each validation.
-
-    Args:
-        count: pictures shown, from the first; 0 switches it off.
-        side: the middle of each picture is shown, at most so many HR pixels wide and high.
-    """
-
-    def __init__(self, count: int = 4, side: int = 256) -> None:
-        self.count, self.side = count, side
-
-    @override
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: NamedPair,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if (
-            batch_idx >= self.count
-            or trainer.sanity_checking
-            or not isinstance(trainer.logger, TensorBoardLogger)
-        ):
-            return
-        assert isinstance(pl_module, SuperResolution)
-        lr, hr = (files.from_tensor(picture, np.uint8) for picture in (batch.lr, batch.hr))
-        bicubic = imresize(lr, pl_module.scale)
-        row = [files.to_tensor(self._middle(picture))[0] for picture in (bicubic, outputs["sr"], hr)]
-        trainer.logger.experiment.add_image(
-            f"bicubic, SR, HR/{batch.name}", make_grid(row, nrow=3), trainer.global_step
-        )
-
-    def _middle(self, picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        top, left = (max(0, (length - self.side) // 2) for length in picture.shape[:2])
-        return picture[top : top + self.side, left : left + self.side]
-
-
-class LearnedScalars(pl.Callback):
-    """Histograms in TensorBoard of what the network learns beside its filters: exponents, gains, lambdas."""
-
-    @override
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
-            return
-        scalars: dict[str, list[Tensor]] = defaultdict(list)
-        for name, parameter in pl_module.named_parameters():
-            if parameter.numel() == 1:
-                scalars[".".join(name.split(".")[-2:])].append(parameter.detach().reshape(()))
-        for name, values in scalars.items():
-            trainer.logger.experiment.add_histogram(
-                f"learned/{name}", torch.stack(values), trainer.global_step
-            )
-
-
-class Progress(TQDMProgressBar):
-    """One bar over all steps of the run, which goes on where a resumed run was left."""
-
-    def __init__(self, refresh_rate: int = 10) -> None:
-        super().__init__(refresh_rate=refresh_rate)
-
-    @override
-    def on_train_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        super().on_train_start(trainer, *args)
-        self._lay_out(trainer)  # a run that is resumed does not start an epoch
-
-    @override
-    def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        super().on_train_epoch_start(trainer, *args)
-        self._lay_out(trainer)
-
-    def _lay_out(self, trainer: pl.Trainer) -> None:
-        bar = self.train_progress_bar
-        bar.total = trainer.max_steps * trainer.accumulate_grad_batches
-        bar.n = bar.initial = trainer.global_step * trainer.accumulate_grad_batches
-        bar.set_description("Training")
-
-    @override
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        metrics = super().get_metrics(trainer, pl_module)
-        shown = {name: value for name, value in metrics.items() if name != "v_num"}
-        return {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in shown.items()}
 
 
 class PictureWriter(BasePredictionWriter):

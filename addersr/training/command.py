@@ -1,16 +1,19 @@
 """``addersr fit | validate | test | predict`` (the console script ``lightning`` is the same): LightningCLI.
 
 A run has one folder (``--run_dir``): ``config.yaml``, ``checkpoints/last.ckpt`` and
-``checkpoints/best.ckpt``, and TensorBoard's files. It is resumed by
+``checkpoints/best.ckpt``, ``pictures`` and TensorBoard's files. It is resumed by
 
-    addersr fit -c RUN_DIR/config.yaml --ckpt_path RUN_DIR/checkpoints/last.ckpt
+    addersr fit -c RUN_DIR/config.yaml --ckpt_path last
+
+where ``last`` stands for RUN_DIR/checkpoints/last.ckpt, or a fresh start if there is none: so that the same command
+can be given to a scheduler that runs it again after each interruption. What else is on the command line, or in the
+configuration, holds for the rest of the run (`Resume`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import pickle
 import signal
 import sys
@@ -21,6 +24,7 @@ from typing import Any, NoReturn, cast
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities import rank_zero_only
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -32,13 +36,14 @@ from addersr.errors import AdderSRError, CheckpointError
 from addersr.training.callbacks import (
     BestCheckpoint,
     LastCheckpoint,
-    LearnedScalars,
     MovingAverage,
     PictureWriter,
-    Progress,
-    ValidationPictures,
-    between_steps,
 )
+from addersr.training.finite import Finite
+from addersr.training.monitor import Clock, Progress, Scalars
+from addersr.training.pictures import ValidationPictures
+from addersr.training.resume import Resume
+from addersr.training.stopping import Stop, Trainer, stop_after_this_step
 from addersr.training.system import SuperResolution
 
 
@@ -56,6 +61,10 @@ class SaveConfig(SaveConfigCallback):
 class Parser(LightningArgumentParser):
     """Tells a wrong command line in one line, where jsonargparse would list hundreds of options before it."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.allow_abbrev = False  # else a misspelt option may be taken for another
+
     @override
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:
@@ -64,18 +73,6 @@ class Parser(LightningArgumentParser):
         command = subparser.prog.replace(" [options]", "")
         print("addersr: error:", *message.split(), f"(see `{command} --help`)", file=sys.stderr)
         self.exit(2)
-
-
-class Trainer(pl.Trainer):
-    """Lightning's trainer, which when told to stop first completes the optimiser step at hand.
-
-    Lightning's own stops after any batch, also where the gradients of several are accumulated.
-    """
-
-    @property
-    @override
-    def received_sigterm(self) -> bool:
-        return super().received_sigterm and between_steps(self)
 
 
 class CommandLine(LightningCLI):
@@ -111,13 +108,17 @@ class CommandLine(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run_dir", type=str, default="runs/default", help="the folder of the run")
         for name, callback in (
+            ("finite", Finite),
             ("ema", MovingAverage),
             ("last", LastCheckpoint),
             ("best", BestCheckpoint),
             ("pictures", ValidationPictures),
-            ("learned", LearnedScalars),
+            ("scalars", Scalars),
             ("progress", Progress),
             ("writer", PictureWriter),
+            ("stop", Stop),
+            ("resume", Resume),
+            ("clock", Clock),  # the last, as it says
         ):
             parser.add_lightning_class_args(callback, name)
 
@@ -130,29 +131,28 @@ class CommandLine(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         # Lightning reads the checkpoint here for hyper-parameters, which ours do not have; this says what is
         # wrong with the file before anything is built.
-        path = self.config[self.config["subcommand"]].get("ckpt_path")
-        if path:
-            read_checkpoint(Path(path))
+        config = self.config[self.config["subcommand"]]
+        if config.get("ckpt_path") == "last":
+            last = _last(config["run_dir"])
+            config["ckpt_path"] = str(last) if last.exists() else None
+        if config.get("ckpt_path"):
+            read_checkpoint(Path(config["ckpt_path"]))
 
     @override
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         if self.subcommand == "predict":
             config["return_predictions"] = False  # they are written; kept in memory they would pile up
-        if (
-            self.subcommand != "fit"
-            and not config.get("ckpt_path")
-            and not config["model"].get("init_weights")
-        ):
+        if self.subcommand != "fit" and not config.get("ckpt_path") and not config["model"].get("init_from"):
             raise CheckpointError(
                 f"{self.subcommand} needs a trained network: give --ckpt_path (a checkpoint of addersr fit) or "
-                "--model.init_weights (a safetensors file, or the name of shipped weights)"
+                "--model.init_from (a safetensors file, or the name of shipped weights)"
             )
-        last = Path(config["run_dir"], "checkpoints", "last.ckpt")
+        last = _last(config["run_dir"])
         if self.subcommand == "fit" and last.exists() and not config.get("ckpt_path"):
             raise CheckpointError(
                 f"{config['run_dir']} holds a run already: resume it with -c {config['run_dir']}/config.yaml "
-                f"--ckpt_path {last}, or choose another folder with --run_dir"
+                "--ckpt_path last, or choose another folder with --run_dir"
             )
 
     @override
@@ -164,6 +164,10 @@ class CommandLine(LightningCLI):
                 TensorBoardLogger(run_dir, name="", version="") if self.subcommand == "fit" else False
             )
         return super().instantiate_trainer(default_root_dir=run_dir, **kwargs)
+
+
+def _last(run_dir: str) -> Path:
+    return Path(run_dir, "checkpoints", "last.ckpt")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -211,18 +215,6 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return "litlogger" not in record.getMessage()
 
 
-def _stop_after_this_step(*_: object) -> None:
-    """The first Ctrl-C ends training as SIGTERM does, with a checkpoint; the second ends it at once.
-
-    Before and after training, where nobody handles SIGTERM, the first ends the process at once too.
-    """
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    print("\nstopping after this step; press Ctrl-C again to stop at once", file=sys.stderr)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line such as ``["fit", "-c", "configs/edsr_adder_small_x2.yaml"]``.
 
@@ -249,11 +241,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     previous = signal.getsignal(signal.SIGINT)
     if args[:1] == ["fit"]:
-        signal.signal(signal.SIGINT, _stop_after_this_step)
+        signal.signal(signal.SIGINT, stop_after_this_step)
     try:
         CommandLine(args)
     except SIGTERMException:
-        print("addersr: stopped; the run's last.ckpt has its state, resume with --ckpt_path", file=sys.stderr)
+        if getattr(rank_zero_only, "rank", 0):
+            return (
+                0  # the first of several processes tells; at another code Lightning would kill it meanwhile
+            )
+        print("addersr: stopped; the run is saved, resume it with --ckpt_path last", file=sys.stderr)
         return 143
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into exit code 1

@@ -12,7 +12,8 @@ from typing import Any
 from addersr import checkpoint
 from addersr.errors import CheckpointError
 from addersr.inference.onnx import export_onnx
-from addersr.models import EDSR
+from addersr.models import ARCHITECTURES
+from addersr.models.presets import Network
 from addersr.training.command import read_checkpoint
 from addersr.training.system import RECORD
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(name: str) -> tuple[EDSR, dict[str, Any], str]:
+def _read(name: str) -> tuple[Network, dict[str, Any], str]:
     """The network, its card, and what they are in a few words."""
     path = Path(name)
     if path.suffix != ".ckpt" and not zipfile.is_zipfile(path):  # torch saves zip archives, under any name
@@ -73,7 +74,7 @@ def _read(name: str) -> tuple[EDSR, dict[str, Any], str]:
     return model, card, f"{card['preset']}, {kind} of step {card['steps']}"
 
 
-def convert(content: dict[str, Any]) -> tuple[EDSR, dict[str, Any]]:
+def convert(content: dict[str, Any]) -> tuple[Network, dict[str, Any]]:
     """The network and the card of a training checkpoint.
 
     The averaged weights are taken where there are any: ``MovingAverage`` makes them the ``state_dict``.
@@ -89,7 +90,8 @@ def convert(content: dict[str, Any]) -> tuple[EDSR, dict[str, Any]]:
     prefix = "model."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     try:
-        model = EDSR(**record.pop("config"))
+        # Checkpoints of before there was another architecture do not name it.
+        model = ARCHITECTURES[record.pop("architecture", "EDSR")](**record.pop("config"))
         model.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]

@@ -1,14 +1,15 @@
-"""Adam with AdderNet's adaptive local learning rate for adder filters; the learning rate's schedule."""
+"""Adam and SGD with AdderNet's adaptive local learning rate for adder filters; the learning rate's schedule."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
@@ -49,28 +50,17 @@ class AdderAdam(Adam):
     ) -> None:
         # fused: one call for all parameters; a small network's hundred tensors cost milliseconds one by one
         super().__init__(params, lr=lr, betas=betas, eps=eps, fused=True)
-        for group in self.param_groups:
-            group.setdefault("eta", None)
+        _prepare(self)
 
     @override
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        # Adam passes over parameters without a gradient, which is how the adaptive ones are kept from it.
-        gradients = {p: p.grad for g in self.param_groups if g["eta"] is not None for p in g["params"]}
-        for group in self.param_groups:
-            if group["eta"] is not None:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        self._local_step(parameter, parameter.grad, group)
-                        parameter.grad = None
-        try:
+        loss = _evaluated(closure)
+        with _adaptive(self) as parameters:
+            for parameter, gradient, group in parameters:
+                self._local_step(parameter, gradient, group)
+                # Adam passes over parameters without a gradient, which is how these are kept from it.
+                parameter.grad = None
             super().step()
-        finally:
-            for parameter, gradient in gradients.items():
-                parameter.grad = gradient
         return loss
 
     @torch.no_grad()
@@ -80,10 +70,70 @@ class AdderAdam(Adam):
             state["step"] = torch.tensor(0.0)
             state["momentum"] = torch.zeros_like(parameter)
         state["step"] += 1
-        norm = torch.linalg.vector_norm(gradient).clamp_min(1e-12)  # as in the authors' code
-        state["momentum"].lerp_(gradient * (group["eta"] * math.sqrt(gradient.numel()) / norm), 1 - beta)
+        state["momentum"].lerp_(_normalised(gradient, group["eta"]), 1 - beta)
         correction = 1 - beta ** state["step"].item()
         parameter.add_(state["momentum"], alpha=-group["lr"] / correction)
+
+
+class AdderSGD(SGD):
+    """SGD with momentum; in groups with an ``eta`` it steps by alpha g, as `AdderAdam` defines it, in place of g.
+
+    This is the authors' optimiser, but for weight decay: m_t = mu m_{t-1} + alpha g, F_t = F_{t-1} - gamma m_t. So a
+    steady gradient moves a filter by gamma eta / (1 - mu) a step.
+
+    Args:
+        params: parameters or groups of them; a group may have ``eta`` (float, or None for plain SGD).
+        lr, momentum: SGD's.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float = 0.1, momentum: float = 0.9
+    ) -> None:
+        super().__init__(params, lr=lr, momentum=momentum, fused=True)
+        _prepare(self)
+
+    @override
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = _evaluated(closure)
+        with _adaptive(self) as parameters:
+            for parameter, gradient, group in parameters:
+                parameter.grad = _normalised(gradient, group["eta"])
+            super().step()
+        return loss
+
+
+def _prepare(optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        group.setdefault("eta", None)
+    # Fused optimisers undo a gradient scaler's factor and skip overflows in their own kernels, of which the local rate
+    # knows nothing. So the scaler is left to do both, which makes clipping possible as well.
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+
+
+def _evaluated(closure: Callable[[], float] | None) -> float | None:
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
+@contextmanager
+def _adaptive(optimizer: torch.optim.Optimizer) -> Iterator[list[tuple[Tensor, Tensor, dict[str, Any]]]]:
+    """The parameters at an adaptive rate with their gradients and groups; afterwards they have these again."""
+    groups = [group for group in optimizer.param_groups if group["eta"] is not None]
+    found = [(p, p.grad, group) for group in groups for p in group["params"] if p.grad is not None]
+    try:
+        yield found
+    finally:
+        for parameter, gradient, _ in found:
+            parameter.grad = gradient
+
+
+def _normalised(gradient: Tensor, eta: float) -> Tensor:
+    """alpha g."""
+    norm = torch.linalg.vector_norm(gradient).clamp_min(1e-12)  # as in the authors' code
+    result: Tensor = gradient * (eta * math.sqrt(gradient.numel()) / norm)
+    return result
 
 
 def adder_filters(model: nn.Module) -> list[nn.Parameter]:

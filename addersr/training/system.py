@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import l1_loss
 from typing_extensions import override
 
-from addersr import checkpoint
 from addersr.data.module import SuperResolutionData
 from addersr.data.pairs import Batch, NamedPair, NamedPicture
 from addersr.errors import AdderSRError, CheckpointError, DataError
@@ -20,7 +19,9 @@ from addersr.evaluation.metrics import SSIM_WINDOW, psnr, ssim
 from addersr.images.color import rgb_to_y
 from addersr.images.files import from_tensor
 from addersr.models import presets
-from addersr.training.optimizer import AdderAdam, parameter_groups, warmup_cosine
+from addersr.training.distillation import Teacher
+from addersr.training.initial import initialise
+from addersr.training.optimizer import AdderAdam, AdderSGD, adder_filters, parameter_groups, warmup_cosine
 
 RECORD = "addersr"
 """Where a checkpoint keeps what is needed to build the network again and to say how it was trained."""
@@ -36,91 +37,124 @@ class SuperResolution(pl.LightningModule):
     from every side: the field's protocol.
 
     Args:
-        preset: the network's name, ``edsr_{tiny,small,baseline,large}_x{2,3,4}``.
+        preset: the network's name, ``edsr_{tiny,small,baseline,large}_x{2,3,4}`` or ``vdsr_x{2,3,4}``.
         overrides: arguments of the network that differ from the preset's, such as ``{"channels": 48}``.
-        init_weights: a safetensors file or the name of shipped weights to start from (fine-tuning). To go on
-            with an interrupted run, use --ckpt_path instead.
-        learning_rate: Adam's, at its highest.
+        init_from: a safetensors file or the name of shipped weights to start from (fine-tuning). Weights of
+            another scale do too: the upsampler and the last layer then start anew. To go on with an interrupted
+            run, use --ckpt_path instead.
+        optimizer: adam, or sgd, whose momentum is the first of ``betas``; AdderNet's own recipe is sgd with
+            learning_rate 0.1, adder_rate 1 and adaptive_eta 0.2.
+        learning_rate: the optimiser's, at its highest.
         betas: Adam's.
         warmup_steps: steps over which the rate rises linearly, from 1 / (warmup_steps + 1) of the highest; then
             it falls in a half cosine until max_steps.
         final_rate: the rate at the last step, as a fraction of the highest.
         adder_rate: factor on the learning rate of the adder filters.
-        adaptive_eta: AdderNet's adaptive local rate for the adder filters in place of Adam, with this eta
-            (0.2 in the paper's code); Adam for all where None. ``adder_rate`` multiplies it too: the root mean
-            square of a filter's first step is learning_rate * adder_rate * eta.
+        adaptive_eta: AdderNet's adaptive local rate for the adder filters in place of Adam's or of SGD's plain
+            gradient, with this eta (0.2 in the paper's code); off where None. ``adder_rate`` multiplies it too:
+            the root mean square of a filter's first step is learning_rate * adder_rate * eta.
+        filter_std: standard deviation that the adder filters start with; AdderNet's is 1. Not where they start from
+            given weights.
+        teacher: a safetensors file or the name of shipped weights, of the same scale: a network whose results the
+            trained one is drawn to, such as its convolutional twin.
+        distillation: weight in the loss of the mean absolute difference from the teacher's results, beside that
+            from HR, which has weight 1; at least 0. Without a teacher it means nothing.
         compile: compile the network for training (torch.compile); worth it for long runs.
 
     Raises:
-        AdderSRError: a rate is not above 0, or ``overrides`` do not fit the preset.
-        CheckpointError: there is no such preset, or ``init_weights`` cannot be read or are another network's.
+        AdderSRError: a number is out of its range, or ``overrides`` do not fit the preset.
+        CheckpointError: there is no such preset, or the weights of ``init_from`` cannot be read or are
+            another network's.
     """
 
     def __init__(
         self,
         preset: str = "edsr_small_x2",
         overrides: dict[str, Any] | None = None,
-        init_weights: str | None = None,
+        init_from: str | None = None,
+        optimizer: Literal["adam", "sgd"] = "adam",
         learning_rate: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.99),
         warmup_steps: int = 200,
         final_rate: float = 0.0,
         adder_rate: float = 20.0,
         adaptive_eta: float | None = None,
+        filter_std: float = 1.0,
+        teacher: str | None = None,
+        distillation: float = 1.0,
         compile: bool = False,
     ) -> None:
         # Not through save_hyperparameters: in a checkpoint, Lightning's own record would silently beat the
         # configuration and the command line.
         super().__init__()
-        for option, rate in {"learning_rate": learning_rate, "adder_rate": adder_rate}.items():
-            if not rate > 0:
-                raise AdderSRError(f"--model.{option} must be above 0, got {rate}")
+        above_0 = {"learning_rate": learning_rate, "adder_rate": adder_rate, "filter_std": filter_std}
+        if adaptive_eta is not None:
+            above_0["adaptive_eta"] = adaptive_eta
+        for option, number in above_0.items():
+            if not number > 0:
+                raise AdderSRError(f"--model.{option} must be above 0, got {number}")
+        at_least_0 = {"distillation": distillation, "warmup_steps": warmup_steps, "final_rate": final_rate}
+        for option, number in at_least_0.items():
+            if not number >= 0:
+                raise AdderSRError(f"--model.{option} must be at least 0, got {number}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise AdderSRError(f"--model.betas must be at least 0 and below 1, got {list(betas)}")
         self.recipe: dict[str, Any] = {
             "loss": "L1",
-            "optimizer": "Adam" if adaptive_eta is None else "Adam, adaptive local rate for adder filters",
+            "optimizer": {"adam": "Adam", "sgd": "SGD"}[optimizer]
+            + ("" if adaptive_eta is None else ", adaptive local rate for adder filters"),
             "learning_rate": learning_rate,
             "betas": list(betas),
             "warmup_steps": warmup_steps,
             "final_rate": final_rate,
             "adder_rate": adder_rate,
             "adaptive_eta": adaptive_eta,
-            "init_weights": init_weights,
+            "filter_std": filter_std,
+            "teacher": teacher,
+            "distillation": None if teacher is None else distillation,
+            "init_from": init_from,
         }
         self.preset = preset
-        self.learning_rate, self.betas = learning_rate, betas
+        self.optimizer, self.learning_rate, self.betas = optimizer, learning_rate, betas
         self.warmup_steps, self.final_rate = warmup_steps, final_rate
         self.adder_rate, self.adaptive_eta = adder_rate, adaptive_eta
         try:
             self.model = presets.build(preset, **(overrides or {})).to(memory_format=torch.channels_last)
+        except CheckpointError as error:
+            raise CheckpointError(f"--model.preset: {error}") from error
         except (TypeError, ValueError) as error:
             raise AdderSRError(f"--model.overrides do not fit {preset}: {error}") from error
-        if init_weights is not None:
-            self._initialise(init_weights)
+        with torch.no_grad():
+            for filters in adder_filters(self.model):
+                filters.mul_(filter_std)
+        if init_from is not None:
+            initialise(self.model, init_from)
         if compile:
             self.model.compile()  # in place: the names in the state_dict stay as they are
+        self.teacher = None if teacher is None else Teacher(teacher, self.scale)
+        self.distillation = distillation
 
     @property
     def scale(self) -> int:
         """The network's: 2, 3 or 4."""
         return int(self.model.scale)
 
-    def _initialise(self, name_or_path: str) -> None:
-        loaded = checkpoint.load(name_or_path, precision="float32")
-        differ = {k for k, v in self.model.config.items() if loaded.model.config.get(k) != v}
-        if differ:
-            raise CheckpointError(
-                f"--model.init_weights {name_or_path} is another network: {', '.join(sorted(differ))} differ "
-                f"from preset {self.preset}'s"
-            )
-        self.model.load_state_dict(loaded.model.state_dict())
-
     # Training
 
     @override
+    def on_fit_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
+    @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = l1_loss(self.model(batch.lr), batch.hr)
+        sr = self.model(batch.lr)
+        loss = l1_loss(sr, batch.hr)
+        if self.teacher is not None:
+            distance = self.teacher.distance(batch.lr, sr)
+            self.log("train/distance_from_teacher", distance)
+            loss = loss + self.distillation * distance
         self.log("train/loss", loss, prog_bar=True)
-        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
     @override
@@ -129,7 +163,11 @@ class SuperResolution(pl.LightningModule):
         if steps <= 0:
             raise AdderSRError("the schedule of the learning rate needs its length: give --trainer.max_steps")
         groups = parameter_groups(self.model, self.learning_rate, self.adder_rate, self.adaptive_eta)
-        optimizer = AdderAdam(groups, lr=self.learning_rate, betas=self.betas)
+        optimizer: AdderAdam | AdderSGD
+        if self.optimizer == "sgd":
+            optimizer = AdderSGD(groups, lr=self.learning_rate, momentum=self.betas[0])
+        else:
+            optimizer = AdderAdam(groups, lr=self.learning_rate, betas=self.betas)
         schedule = warmup_cosine(optimizer, self.warmup_steps, steps, self.final_rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -175,6 +213,7 @@ class SuperResolution(pl.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         checkpoint[RECORD] = {
             "preset": self.preset,
+            "architecture": type(self.model).__name__,
             "config": dict(self.model.config),
             "steps": self.trainer.global_step,
             "max_steps": self.trainer.max_steps,
@@ -184,13 +223,17 @@ class SuperResolution(pl.LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        config = checkpoint.get(RECORD, {}).get("config")
-        if config is None:
+        record = checkpoint.get(RECORD, {})
+        if "config" not in record:
+            raise CheckpointError("--ckpt_path takes a checkpoint of addersr fit; weights: --model.init_from")
+        own, architecture = self.model.config, record.get("architecture", "EDSR")
+        try:
+            config = presets.complete(architecture, record["config"])
+        except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                "--ckpt_path takes a checkpoint of addersr fit; weights: --model.init_weights"
-            )
-        if config != dict(self.model.config):
-            differ = sorted(k for k, v in self.model.config.items() if config.get(k) != v)
+                f"--ckpt_path is of a network that this version does not know: {error}"
+            ) from error
+        if differ := sorted(key for key in own.keys() | config.keys() if config.get(key) != own.get(key)):
             raise CheckpointError(
                 f"--ckpt_path is of another network than --model.preset {self.preset}: {', '.join(differ)} "
                 "differ; resume with the config.yaml in the run's own folder"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from addersr.layers import AdderConv2d, AdderUnit, adder
+from addersr.layers.adder import Shortcut
 from addersr.ops import unavailable_reason, unit
 
 needs_kernels = pytest.mark.skipif(
@@ -59,6 +60,27 @@ def test_each_piece_can_be_switched_off(switch: str) -> None:
     assert len(list(reduced.parameters())) <= len(list(whole.parameters()))
 
 
+def test_a_fixed_shortcut_adds_what_a_learnable_one_starts_with_and_learns_nothing() -> None:
+    torch.manual_seed(0)
+    learnable, fixed = AdderUnit(4, 8), AdderUnit(4, 8, shortcut="fixed")
+    fixed.load_state_dict(learnable.state_dict())
+    x = torch.randn(2, 4, 6, 6)
+    assert torch.equal(learnable(x), fixed(x))
+    assert {name for name, _ in learnable.named_parameters()} - {
+        name for name, _ in fixed.named_parameters()
+    } == {"gain"}
+
+
+def test_bools_of_older_files_are_shortcuts() -> None:
+    for shortcut, kind in ((True, "learnable"), (False, "none")):
+        assert str(AdderUnit(4, 4, shortcut=shortcut).state_dict().keys()) == str(
+            AdderUnit(4, 4, shortcut=kind).state_dict().keys()
+        )
+    for wrong in ("some", 1, ["fixed"]):
+        with pytest.raises(ValueError, match="shortcut must be one of learnable, fixed, none, got"):
+            AdderUnit(4, 4, shortcut=wrong)
+
+
 def test_autocast() -> None:
     unit, x = AdderUnit(4, 4), torch.randn(2, 4, 6, 6)
     with torch.autocast("cpu", torch.bfloat16):
@@ -91,7 +113,7 @@ def assert_alike(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
         torch.testing.assert_close(got[name], value, rtol=1e-5, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def quadratic(**switches: bool) -> AdderUnit:
+def quadratic(**switches: bool | Shortcut) -> AdderUnit:
     """A unit whose power activation is nearly flat at 0: rounding that moves a value across moves no gradient."""
     torch.manual_seed(0)
     layer = AdderUnit(4, 16, **switches)
@@ -101,8 +123,8 @@ def quadratic(**switches: bool) -> AdderUnit:
 
 
 @needs_kernels
-@pytest.mark.parametrize("shortcut", [True, False])
-def test_fused_training_equals_its_pieces(monkeypatch: pytest.MonkeyPatch, shortcut: bool) -> None:
+@pytest.mark.parametrize("shortcut", ["learnable", "fixed", "none"])
+def test_fused_training_equals_its_pieces(monkeypatch: pytest.MonkeyPatch, shortcut: Shortcut) -> None:
     """Results, gradients, running statistics, the number of batches. (`tests/ops/test_unit.py` bounds the error.)"""
     fused = trained(quadratic(shortcut=shortcut))
     monkeypatch.setattr(adder, "unavailable_reason", lambda backend: "told so")

@@ -1,6 +1,7 @@
 """A small data set and the command line that trains on it."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from addersr.models import presets
 from addersr.training.command import main
 
 Fit = Callable[..., int]
+Line = Callable[..., list[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,13 +40,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def command(data: Path, tmp_path: Path) -> Fit:
-    """command("fit", "--trainer.max_steps", "4", ...) runs a subcommand in-process; the run is in tmp_path/run."""
+@pytest.fixture(scope="session")
+def command_line(data: Path) -> Line:
+    """command_line("fit", run_dir, "--trainer.max_steps", 4, ...) is the command line of a small run."""
 
-    def run(subcommand: str, *arguments: object) -> int:
+    def line(subcommand: str, run_dir: Path, *arguments: object) -> list[str]:
         common = {
-            "--run_dir": tmp_path / "run",
+            "--run_dir": run_dir,
             "--model.preset": "edsr_tiny_x2",
             "--data.train_dirs": f"[{data / 'train'}]",
             "--data.val_dirs": f"[{data / 'val'}]",
@@ -55,9 +57,18 @@ def command(data: Path, tmp_path: Path) -> Fit:
             "--trainer.val_check_interval": 2,
             "--trainer.enable_model_summary": "false",
         }
-        return main(
-            [subcommand, *(str(word) for option in common.items() for word in option), *map(str, arguments)]
-        )
+        options = [word for option in common.items() for word in option]
+        return [str(word) for word in (subcommand, *options, *arguments)]
+
+    return line
+
+
+@pytest.fixture
+def command(command_line: Line, tmp_path: Path) -> Fit:
+    """command("fit", "--trainer.max_steps", "4", ...) runs a subcommand in-process; the run is in tmp_path/run."""
+
+    def run(subcommand: str, *arguments: object) -> int:
+        return main(command_line(subcommand, tmp_path / "run", *arguments))
 
     return run
 
@@ -81,3 +92,12 @@ def weights(tmp_path: Path) -> Path:
     path = tmp_path / "first.safetensors"
     checkpoint.save(path, presets.build("edsr_tiny_x2"), {})
     return path
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """said.text is what Lightning told in its log, which it shows on stderr."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)

@@ -5,15 +5,18 @@ import torch
 from torch import nn
 
 from addersr.layers import AdderConv2d
-from addersr.training.optimizer import AdderAdam, adder_filters, parameter_groups, warmup_cosine
+from addersr.training.optimizer import AdderAdam, AdderSGD, adder_filters, parameter_groups, warmup_cosine
 
 SHAPE = (3, 5, 3, 3)
 
 
-def steps(gradients, **kwargs):
+both = pytest.mark.parametrize("kind", [AdderAdam, AdderSGD])
+
+
+def steps(gradients, kind=AdderAdam, **kwargs):
     """The parameter after steps along given gradients, from 0."""
     parameter = nn.Parameter(torch.zeros(SHAPE))
-    optimizer = AdderAdam([{"params": [parameter], **kwargs}], lr=0.1)
+    optimizer = kind([{"params": [parameter], **kwargs}], lr=0.1)
     for gradient in gradients:
         parameter.grad = gradient.clone()
         optimizer.step()
@@ -40,10 +43,13 @@ def test_each_step_is_the_momentum_of_normalised_gradients(gradients):
     torch.testing.assert_close(steps(gradients, eta=0.2).double(), expected, rtol=1e-5, atol=1e-7)
 
 
+@both
 @pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e4])
-def test_steps_do_not_depend_on_the_scale_of_the_loss(gradients, factor):
+def test_steps_do_not_depend_on_the_scale_of_the_loss(gradients, factor, kind):
     scaled = [g * factor for g in gradients]
-    torch.testing.assert_close(steps(scaled, eta=0.2), steps(gradients, eta=0.2), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        steps(scaled, kind, eta=0.2), steps(gradients, kind, eta=0.2), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_steps_are_proportional_to_eta_and_have_its_size(gradients):
@@ -52,11 +58,12 @@ def test_steps_are_proportional_to_eta_and_have_its_size(gradients):
     torch.testing.assert_close(steps(gradients, eta=0.4), 2 * steps(gradients, eta=0.2))
 
 
-def test_a_gradient_of_zero_moves_nothing():
+@both
+def test_a_gradient_of_zero_moves_nothing(kind):
     """Such is the first one of a network whose last layer starts from zero."""
     parameter = nn.Parameter(torch.zeros(64, 64, 3, 3))
     parameter.grad = torch.zeros_like(parameter)
-    AdderAdam([{"params": [parameter], "eta": 0.2}]).step()
+    kind([{"params": [parameter], "eta": 0.2}]).step()
     assert torch.equal(parameter, torch.zeros_like(parameter))
 
 
@@ -93,19 +100,50 @@ def test_without_eta_it_is_adam(gradients):
     torch.testing.assert_close(steps(gradients), parameter.detach())
 
 
-def test_groups_do_not_disturb_each_other_and_gradients_survive_the_step(gradients):
+def test_sgd_takes_normalised_gradients_as_the_authors_code(gradients):
+    """As `p.grad = alpha * g` in their backward pass and torch's SGD after it."""
+    for eta in (None, 0.2):
+        parameter = nn.Parameter(torch.zeros(SHAPE))
+        sgd = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+        for g in gradients:
+            parameter.grad = g if eta is None else eta * math.sqrt(g.numel()) / g.norm() * g
+            sgd.step()
+        torch.testing.assert_close(steps(gradients, AdderSGD, eta=eta), parameter.detach())
+
+
+@both
+def test_groups_do_not_disturb_each_other_and_gradients_survive_the_step(gradients, kind):
     local, plain = nn.Parameter(torch.zeros(SHAPE)), nn.Parameter(torch.zeros(SHAPE))
-    optimizer = AdderAdam([{"params": [local], "eta": 0.2}, {"params": [plain]}], lr=0.1)
+    optimizer = kind([{"params": [local], "eta": 0.2}, {"params": [plain]}], lr=0.1)
     for gradient in gradients:
         local.grad, plain.grad = gradient.clone(), gradient.clone()
         optimizer.step()
         assert torch.equal(local.grad, gradient) and torch.equal(plain.grad, gradient)
-    assert torch.equal(local, steps(gradients, eta=0.2)) and torch.equal(plain, steps(gradients))
+    assert torch.equal(local, steps(gradients, kind, eta=0.2)) and torch.equal(plain, steps(gradients, kind))
 
 
-def test_the_closure_is_called_once_with_gradients(gradients):
+@both
+def test_a_gradient_scaler_skips_an_overflow_and_its_factor_does_not_show(gradients, kind):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, growth_interval=10**6)
+    parameter = nn.Parameter(torch.zeros(SHAPE))
+    optimizer = kind([{"params": [parameter], "eta": 0.2}], lr=0.1)
+    scaler.scale(torch.zeros(()))  # which sets its factor up
+    overflow = gradients[0].clone()
+    overflow[0, 0, 0, 0] = torch.inf
+    for gradient in (gradients[0], overflow, gradients[1]):
+        parameter.grad = gradient * scaler.get_scale()
+        scaler.unscale_(optimizer)  # as before clipping
+        if gradient is not overflow:
+            torch.testing.assert_close(parameter.grad, gradient)
+        scaler.step(optimizer)
+        scaler.update()
+    torch.testing.assert_close(parameter.detach(), steps(gradients[:2], kind, eta=0.2))
+
+
+@both
+def test_the_closure_is_called_once_with_gradients(gradients, kind):
     parameter = nn.Parameter(torch.ones(SHAPE))
-    optimizer = AdderAdam([{"params": [parameter], "eta": 0.2}])
+    optimizer = kind([{"params": [parameter], "eta": 0.2}], lr=0.1)
     calls = []
 
     def closure():
@@ -120,15 +158,16 @@ def test_the_closure_is_called_once_with_gradients(gradients):
     assert calls == [True] and (parameter < 1).all()
 
 
-def test_a_restored_optimizer_goes_on_as_the_first(gradients):
+@both
+def test_a_restored_optimizer_goes_on_as_the_first(gradients, kind):
     results = []
     for restored in (False, True):
         parameter = nn.Parameter(torch.zeros(SHAPE))
-        optimizer = AdderAdam([{"params": [parameter], "eta": 0.2}], lr=0.1)
+        optimizer = kind([{"params": [parameter], "eta": 0.2}], lr=0.1)
         for index, gradient in enumerate(gradients):
             if restored and index == 2:
                 state = optimizer.state_dict()
-                optimizer = AdderAdam([{"params": [parameter], "eta": 0.2}], lr=0.1)
+                optimizer = kind([{"params": [parameter], "eta": 0.2}], lr=0.1)
                 optimizer.load_state_dict(state)
             parameter.grad = gradient
             optimizer.step()

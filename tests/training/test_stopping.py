@@ -1,92 +1,32 @@
-"""A run that is stopped, and what is left of it."""
+"""A run that is told to stop, and what is left of it."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
-from functools import partial
 
 import pytest
-import torch
 
 from addersr.data.module import SuperResolutionData
-from addersr.training.command import _stop_after_this_step
+from addersr.training.stopping import stop_after_this_step
 from addersr.training.system import RECORD, SuperResolution
 
-assert_equal = partial(torch.testing.assert_close, rtol=0, atol=0)
 
-
-ACCUMULATED = ("--model.adaptive_eta", "0.2", "--trainer.accumulate_grad_batches", "2")
-
-
-@pytest.mark.parametrize(
-    ("batches", "steps", "options"),
-    [
-        (2, 2, ()),
-        (3, 3, ()),
-        (4, 2, ACCUMULATED),
-        (5, 3, ACCUMULATED),  # within a step, which is completed first
-        (5, 3, (*ACCUMULATED, "--trainer.val_check_interval", "5")),  # and before a validation there
-    ],
-)
-def test_a_resumed_run_equals_an_uninterrupted_one(command, tmp_path, batches, steps, options, last):
-    every = ("--last.every_n_train_steps", 100, *options)
-    assert command("fit", "--trainer.max_steps", 6, *every) == 0
-    whole = last()
-    (tmp_path / "run").rename(tmp_path / "whole")
-
-    # The schedule needs its whole length from the start, so the first part is stopped and not planned shorter.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SuperResolution, "on_train_batch_end", stop_after(batches), raising=False)
-        assert command("fit", "--trainer.max_steps", 6, *every) == 143
-    assert last()["global_step"] == steps
-    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    assert command("fit", "--trainer.max_steps", 6, "--ckpt_path", path, *every) == 0
-
-    resumed = last()
-    assert resumed["global_step"] == whole["global_step"] == 6
-    assert_equal(resumed["state_dict"], whole["state_dict"])
-    assert_equal(resumed["current_model_state"], whole["current_model_state"])
-    for a, b in zip(*(c["optimizer_states"][0]["state"].values() for c in (resumed, whole)), strict=True):
-        assert_equal(a, b)
-
-
-def stop_after(batches):
-    def on_train_batch_end(module, outputs, batch, batch_idx):
-        if batch_idx + 1 == batches:
-            signal.raise_signal(signal.SIGTERM)
-
-    return on_train_batch_end
-
-
-def test_interrupting_the_process_saves_the_run(tmp_path, data, last):
+def test_interrupting_the_process_saves_the_run(tmp_path, command_line, last):
     """Ctrl-C, in a process of its own: exit code 143, last.ckpt of the step at which it stopped, resumable."""
-    words = [sys.executable, "-m", "addersr.cli", "fit", "--run_dir", str(tmp_path / "run")]
-    words += [
-        "--model.preset",
-        "edsr_tiny_x2",
-        "--data.train_dirs",
-        f"[{data / 'train'}]",
-        "--data.patch",
-        "8",
-    ]
-    words += ["--data.val_dirs", f"[{data / 'val'}]", "--data.cache_dir", str(data / "cache")]
-    words += [
-        "--trainer.accelerator",
-        "cpu",
-        "--trainer.max_steps",
-        "1000000",
-        "--progress.refresh_rate",
-        "1",
-    ]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    line = command_line(
+        "fit", tmp_path / "run", "--trainer.max_steps", 1000000, "--trainer.val_check_interval", 1000
+    )
+    line = [sys.executable, "-m", "addersr.cli", *line, "--progress.refresh_rate", "1"]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     lines = []
     drain = threading.Thread(target=lambda: lines.extend(process.stderr))  # a full pipe would block the child
     limit = threading.Timer(300, process.kill)
     drain.start(), limit.start()
     try:
         for line in process.stdout:  # it ends when the child does
-            if "train/loss" in line:
+            if "loss=" in line:
                 process.send_signal(signal.SIGINT)
                 break
         for _ in process.stdout:
@@ -105,12 +45,85 @@ def test_interrupting_the_process_saves_the_run(tmp_path, data, last):
     assert content["global_step"] == content[RECORD]["steps"] > 0
 
 
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "train",
+    "SLURM_NTASKS": "1",
+    "SLURM_NTASKS_PER_NODE": "1",
+    "SLURM_NNODES": "1",
+    "SLURM_NODEID": "0",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("number", "array", "steps", "requeued"),
+    [
+        (signal.SIGUSR1, {}, 3, "requeue 7\n"),  # the job's time is nearly over
+        (signal.SIGUSR1, {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2"}, 3, "requeue 5_2\n"),
+        (signal.SIGTERM, {}, 3, None),  # preempted or cancelled: SLURM itself knows whether it runs again
+    ],
+)
+def test_a_job_of_slurm_is_saved_and_queued_again(
+    command, tmp_path, last, capsys, number, array, steps, requeued
+):
+    """At the end of a step, unlike with Lightning's own handler, which saves wherever the signal finds it."""
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(
+        f'#!/bin/sh\ntest -e {tmp_path}/run/checkpoints/last.ckpt && echo "$@" > {tmp_path}/asked\n'
+    )
+    scontrol.chmod(0o755)
+    options = (
+        "--trainer.max_steps",
+        6,
+        "--trainer.accumulate_grad_batches",
+        2,
+        "--trainer.val_check_interval",
+        100,
+    )
+
+    def within_a_step(module, batch, batch_idx):
+        if batch_idx == 4:
+            signal.raise_signal(number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SLURM, **array, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}.items():
+            patch.setenv(name, value)
+        patch.setattr(SuperResolution, "on_train_batch_start", within_a_step, raising=False)
+        assert command("fit", "--ckpt_path", "last", *options) == 143
+    assert last()["global_step"] == steps
+    assert [p.name for p in (tmp_path / "run").glob("hpc*")] == []  # Lightning's own checkpoints
+    asked = tmp_path / "asked"
+    assert (asked.read_text() if asked.exists() else None) == requeued
+    assert "resume it with --ckpt_path last" in capsys.readouterr().err
+    # and the same command goes on
+    assert command("fit", "--ckpt_path", "last", *options) == 0
+    assert last()["global_step"] == 6
+
+
+def test_slurm_refusing_is_said(command, tmp_path, last, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SLURM, "PATH": str(tmp_path)}.items():  # where no scontrol is
+            patch.setenv(name, value)
+        patch.setattr(
+            SuperResolution,
+            "on_train_batch_start",
+            lambda *_: signal.raise_signal(signal.SIGUSR1),
+            raising=False,
+        )
+        assert command("fit", "--trainer.max_steps", 6) == 143
+    assert "SLURM did not take job 7 back into its queue" in capsys.readouterr().err
+    assert last()["global_step"] == 1
+
+
 def test_interrupting_before_training_ends_the_process_with_its_temporary_files(command, tmp_path):
     """As in a download or while pictures are decoded, when there is nothing to save."""
 
     def prepare_data(_):
         (tmp_path / "prepared").touch()
-        _stop_after_this_step()
+        stop_after_this_step()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SuperResolutionData, "prepare_data", prepare_data)
