@@ -45,9 +45,7 @@ def spoil_gradient(name):
         (spoil_gradient("body.0.second.norm.weight"), r"the gradient of body\.0\.second\.norm\.weight"),
     ],
 )
-def test_the_run_stops_with_the_layers_name_and_the_last_checkpoint(
-    command, last, break_it, where, accumulate
-):
+def test_the_run_stops_with_the_layers_name_and_the_last_checkpoint(command, last, break_it, where):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SuperResolution, *broken_from(3, break_it), raising=False)
         with pytest.raises(AdderSRError, match=f"in step 4, {where} is not finite.*last.ckpt") as caught:
