@@ -89,7 +89,7 @@ class _Synchronised(torch.autograd.Function):
     """The normalisation: one sum over the processes forward and one backward, of a few numbers a channel."""
 
     @staticmethod
-    def forward(  # type: ignore[no-untyped-def]
+    def forward(  # type: ignore[no-untyped-def]  # torch has no type for ctx
         ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The result, and the moments."""
@@ -101,7 +101,7 @@ class _Synchronised(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(  # type: ignore[no-untyped-def]
+    def backward(  # type: ignore[no-untyped-def]  # as above
         ctx, grad: Tensor, *_: Any
     ) -> tuple[Tensor, Tensor, Tensor, None]:
         """To x through the statistics of all processes; to weight and bias what this one's values give."""
@@ -123,7 +123,7 @@ class _SynchronisedUnit(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[no-untyped-def]
+    def forward(  # type: ignore[no-untyped-def]  # torch has no type for ctx
         ctx,
         sums: Tensor,
         x: Tensor | None,
@@ -149,7 +149,7 @@ class _SynchronisedUnit(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(  # type: ignore[no-untyped-def]
+    def backward(  # type: ignore[no-untyped-def]  # as above
         ctx, grad: Tensor, *_: Any
     ) -> tuple[Tensor | None, ...]:
         """As `_Synchronised` and the rest of the unit."""

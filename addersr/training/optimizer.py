@@ -53,7 +53,7 @@ class AdderAdam(Adam):
         _prepare(self)
 
     @override
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch's has overloads
         loss = _evaluated(closure)
         with _adaptive(self) as parameters:
             for parameter, gradient, group in parameters:
@@ -93,7 +93,7 @@ class AdderSGD(SGD):
         _prepare(self)
 
     @override
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch's has overloads
         loss = _evaluated(closure)
         with _adaptive(self) as parameters:
             for parameter, gradient, group in parameters:
@@ -107,7 +107,7 @@ def _prepare(optimizer: torch.optim.Optimizer) -> None:
         group.setdefault("eta", None)
     # Fused optimisers undo a gradient scaler's factor and skip overflows in their own kernels, of which the local rate
     # knows nothing. So the scaler is left to do both, which makes clipping possible as well.
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # torch sets it undeclared
 
 
 def _evaluated(closure: Callable[[], float] | None) -> float | None:

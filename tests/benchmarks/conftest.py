@@ -1,0 +1,42 @@
+"""The benchmarks as modules, and a picture for those that score."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from addersr.images import files
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+MODULES = ("measure", "runtimes", "ops", "networks", "bits", "ablation")
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The scripts as modules, by the names that they import each other by."""
+    monkeypatch.syspath_prepend(FOLDER)
+    for name in MODULES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import ablation
+    import bits
+    import measure
+    import networks
+    import ops
+    import runtimes
+
+    yield SimpleNamespace(
+        ablation=ablation, bits=bits, measure=measure, networks=networks, ops=ops, runtimes=runtimes
+    )
+    for name in MODULES:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A small picture, the set Tiny in the folder sets."""
+    path = tmp_path / "sets" / "Tiny" / "HR" / "a.png"
+    path.parent.mkdir(parents=True)
+    files.write(path, files.Picture(np.random.default_rng(0).integers(0, 256, (24, 28, 3), np.uint8)))
+    return path
