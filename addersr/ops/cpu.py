@@ -7,7 +7,10 @@ or portable code when it first runs; the environment variable ADDERSR_ISA=avx512
 import ctypes
 import importlib.util
 import os
+import sys
 from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -30,17 +33,35 @@ class Shape(ctypes.Structure):
     ]
 
 
+def _find() -> str | None:
+    """The library's file: beside this one, or in an installation of the same code.
+
+    The second is for a source tree that is in the installation's way: Python looks first where a script lies, and so
+    `python app.py` takes the package from there, which has nothing compiled in it.
+    """
+    name, own = "addersr.ops._kernels", Path(__file__)
+    spec = importlib.util.find_spec(name)
+    for folder in sys.path:
+        if spec is not None:
+            break
+        ops = Path(folder, "addersr", "ops")
+        same = ops / own.name
+        if same.is_file() and same.read_bytes() == own.read_bytes():
+            spec = PathFinder.find_spec(name, [str(ops)])
+    return None if spec is None else spec.origin
+
+
 @cache
 def load() -> ctypes.CDLL | str:
     """The loaded library, or why there is none."""
-    spec = importlib.util.find_spec("addersr.ops._kernels")
-    if spec is None or spec.origin is None:
+    path = _find()
+    if path is None:
         return (
             f"no compiled kernels beside {__file__}; reinstall with a C++17 compiler and OpenMP (on Debian: apt "
             "install g++), and if you have, run outside the source tree"
         )
     try:
-        library = ctypes.CDLL(spec.origin)
+        library = ctypes.CDLL(path)
     except OSError as error:
         return f"the compiled kernels could not be loaded: {error}"
     library.addersr_instruction_set.restype = ctypes.c_char_p

@@ -1,5 +1,8 @@
 """`adder2d` against the float64 oracle, on random shapes, strides, paddings, layouts; contract and registration."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import oracle
 import pytest
@@ -155,7 +158,7 @@ def test_auto_takes_what_native_does_not(dtype: torch.dtype) -> None:
 
 
 def test_without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cpu, "_find", lambda: None)
     cpu.load.cache_clear()
     try:
         x, weight = torch.randn(1, 3, 5, 5), torch.randn(2, 3, 3, 3)
@@ -164,6 +167,22 @@ def test_without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
             adder2d(x, weight, backend="native")
     finally:
         cpu.load.cache_clear()
+
+
+@pytest.mark.skipif(cpu.unavailable_reason() is not None, reason="no compiled kernels")
+def test_a_source_tree_takes_the_kernels_of_the_same_code_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`python app.py` after `pip install .`: Python takes the package beside the script, which has no kernels."""
+    path, ops = cpu._find(), tmp_path / "addersr" / "ops"
+    ops.mkdir(parents=True)
+    kernels = shutil.copy(path, ops)
+    code = shutil.copy(cpu.__file__, ops)
+    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cpu.sys, "path", ["", str(tmp_path)])
+    assert cpu._find() == str(kernels)
+    Path(code).write_text("another version's", encoding="utf-8")
+    assert cpu._find() is None
 
 
 # opcheck itself asks for the gradient of tensors that are no leaves
