@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PREFIX = ".addersr-"
+"""How the names of the temporary files begin."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -17,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder is not there or cannot be written to, or `path` cannot be replaced.
     """
-    handle, name = tempfile.mkstemp(prefix=".addersr-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     part = Path(name)
     try:

@@ -264,38 +264,42 @@ def fit(chosen: Options, last: Path, threads: int | None) -> None:
 
     Raises:
         AdderSRError: it failed.
-        KeyboardInterrupt: it was told to stop, and has ended.
+        KeyboardInterrupt: told to stop by a signal, it has saved its state and ended; or, told twice, was killed.
     """
     if last.exists():
         chosen = chosen | {"ckpt_path": str(last)}
-    words = [
-        f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in chosen.items()
-    ]
-    environment = dict(os.environ) | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    # -P: the package that is installed, as here, and not a source tree that this is called from
+    words = [sys.executable, "-P", "-m", "addersr.cli", "fit"]
+    words += [f"--{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in chosen.items()]
+    env = dict(os.environ) | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     log = Path(chosen["run_dir"], "fit.log")
-    stopped = False
+    told = 0
+    child: subprocess.Popen[bytes] | None = None
 
-    def stop(number: int, _: object) -> None:
-        nonlocal stopped
-        stopped = True
-        if number == signal.SIGTERM:  # Ctrl-C reaches both processes by itself
+    def stop(*_: object) -> None:
+        nonlocal told
+        told += 1
+        if told == 1:
+            print("stopping after this step; press Ctrl-C again to stop at once", file=sys.stderr)
+        if child is not None:
+            child.terminate() if told == 1 else child.kill()
+
+    # What ends this process by default, unless whoever started it has it ignored, as shells do in their background.
+    numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    before = {n: signal.signal(n, stop) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
+    try:
+        with log.open("a", encoding="utf-8") as output:
+            # In a session of its own, so that Ctrl-C reaches this process alone, which passes it on.
+            child = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True
+            )
+        if told:
             child.terminate()
-
-    with log.open("a", encoding="utf-8") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "addersr.cli", "fit", *words],
-            stdout=output,
-            stderr=output,
-            env=environment,
-        )
-        # The child saves and ends; until then this process must not end.
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            code = child.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-    if stopped:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if told:
         raise KeyboardInterrupt
     if code:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -309,12 +313,11 @@ def score(last: Path, weights: Path, sets: dict[str, list[PictureFiles]]) -> dic
     checkpoint.save(weights, model, card)
     loaded = checkpoint.load(weights).model
     candidate = Model(weights.stem, loaded.scale, upscale_by(Upscaler(loaded)), parameter_count(loaded))
-    results = {
-        name: score_set(candidate, pictures, PROTOCOLS[DEFAULT], name=name) for name, pictures in sets.items()
-    }
+    protocol = PROTOCOLS[DEFAULT]
+    results = {name: score_set([candidate], of, protocol, name=name)[0] for name, of in sets.items()}
     return {
         "parameters": candidate.parameters,
-        "protocol": PROTOCOLS[DEFAULT].describe(),
+        "protocol": protocol.describe(),
         "sets": {name: {"psnr": result.psnr, "ssim": result.ssim} for name, result in results.items()},
     }
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from addersr.atomic import replacing
+from addersr.atomic import PREFIX, replacing
 from addersr.data.lock import locked
 from addersr.errors import DataError
 from addersr.images import files
@@ -102,7 +102,7 @@ def build(sources: Sequence[Source], scale: int, folder: Path, workers: int | No
         if _missing(sources, pairs):
             with locked(folder / ".lock", f"filling {folder}") as alone:
                 if alone:  # so what has a temporary name (`replacing`) was left by a process that was killed
-                    for part in folder.glob(".addersr-*"):
+                    for part in folder.glob(f"{PREFIX}*"):
                         part.unlink()
                 todo = _missing(sources, pairs)  # again: another process may have made them meanwhile
                 if todo:

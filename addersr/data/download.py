@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 import ssl
+import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -84,36 +87,50 @@ def fetch(
                 part.unlink(missing_ok=True)
                 shutil.rmtree(unpacking, ignore_errors=True)
     except OSError as error:
-        raise DataError(f"{archive.name} cannot be stored in {root}: {error}") from error
+        raise DataError(
+            f"{archive.name} cannot be stored in {root}: {error.strerror or error}; make room there or choose another "
+            "folder, and run the command again"
+        ) from error
     return folders
 
 
 def _download(archive: Archive, part: Path, attempts: int) -> None:
-    """Appends to ``part`` until it is whole."""
+    """Adds to ``part`` until it is whole, as far as the server's word goes; whether it is, its checksum tells."""
     url, size, failures = archive.url, archive.size, 0
+    if size is not None and _length(part) > size:  # of another file
+        part.unlink()
     with _bar(archive.name, size) as bar:
-        while (have := part.stat().st_size if part.exists() else 0) != size:
-            if size is not None and have > size:  # of another file
-                part.unlink()
-                continue
+        while (have := _length(part)) != size:
             bar.n = have
             bar.refresh()
-            reason: object = "the connection was closed"
+            reason = "the connection broke off"
             try:
                 request = urllib.request.Request(
                     url, headers=_AGENT | ({"Range": f"bytes={have}-"} if have else {})
                 )
                 with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-                    bar.n, size = _start(response, archive.name, part, have, size)
-                    bar.total = size
-                    _receive(response, part, bar)
+                    start, size = _start(response, archive.name, part, have, size)
+                    if have and not start:
+                        _say(
+                            f"{archive.name}: the server cannot go on in the middle and sends all of it again"
+                        )
+                    bar.n, bar.total = start, size
+                    part.touch()
+                    size = _receive(response, part, start, size, bar)
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code == 416 and size is None:
                     break  # nothing comes after what is there: whether that is the file, its checksum will tell
+                reason = _reason(error, url)
+                if error.code == 416:
+                    raise DataError(
+                        f"{url} cannot be fetched: {reason}, its file ends before {part}: delete that and run the "
+                        "command again"
+                    ) from error
                 if error.code < 500 and error.code not in _TRY_AGAIN:
-                    raise DataError(f"{url} cannot be fetched: HTTP {error.code} {error.reason}") from error
-                reason = error
+                    raise DataError(
+                        f"{url} cannot be fetched: {reason}; open it in a browser to see whether it has moved"
+                    ) from error
             except (
                 urllib.error.URLError,
                 ssl.SSLError,
@@ -121,41 +138,89 @@ def _download(archive: Archive, part: Path, attempts: int) -> None:
                 TimeoutError,
                 ConnectionError,
             ) as error:
-                reason = error
-            received = part.exists() and part.stat().st_size > have
-            failures = 0 if received else failures + 1
+                reason = _reason(error, url)
+            if _length(part) == size:
+                break
+            # Only what is new counts: a server that begins again each time would be asked for ever.
+            failures = 0 if _length(part) > have else failures + 1
             if failures == attempts:
-                raise DataError(f"{url} cannot be fetched: {reason}; run the command again to go on")
-            if failures:
-                time.sleep(min(30.0, 0.5 * 2**failures))
+                raise DataError(
+                    f"{url} cannot be fetched: {reason}, {attempts} times in a row; see whether this machine is "
+                    "online and run the command again, which goes on from here"
+                )
+            wait = min(30.0, 0.5 * 2**failures) if failures else 0.0
+            when = f"trying again in {wait:.0f} s ({failures} of {attempts})" if failures else "going on"
+            _say(f"{archive.name}: {reason}; {when}")
+            time.sleep(wait)
 
 
-def _start(response: HTTPResponse, name: str, part: Path, have: int, size: int | None) -> tuple[int, int]:
-    """Cuts ``part`` to where the response goes on. Returns how much is there, and the size of the whole file."""
+def _start(
+    response: HTTPResponse, name: str, part: Path, have: int, size: int | None
+) -> tuple[int, int | None]:
+    """Where in the file the response begins, and the size of the whole file where that is known."""
     # A server that ignores Range answers 200 and sends the whole file.
     content = response.headers.get("Content-Range", "")
     start = have if response.status == 206 and content.startswith(f"bytes {have}-") else 0
     total = size if response.length is None else start + response.length
-    if total is None:
-        raise DataError(f"{name} cannot be fetched: the server does not say how large it is")
     if size not in (None, total):
-        raise DataError(f"{name} has {total} bytes on the server, not {size}")
-    free, needed = shutil.disk_usage(part.parent).free, total - have
+        raise DataError(
+            f"{name} has {total} bytes on the server, not {size}: it is another file than this version of addersr "
+            "knows; a newer one may"
+        )
+    free, needed = shutil.disk_usage(part.parent).free, (total or 0) - have
     if free < needed:
         raise DataError(
             f"{part.parent} has {free / 1e9:.1f} GB free, but {name} needs {needed / 1e9:.1f} more, and unpacking "
             "it about as much again"
         )
-    if not start:
-        part.write_bytes(b"")
     return start, total
 
 
-def _receive(response: HTTPResponse, part: Path, bar: tqdm[None]) -> None:
-    with part.open("ab") as stream:
-        while block := response.read(_BLOCK):
+def _receive(response: HTTPResponse, part: Path, start: int, size: int | None, bar: tqdm[None]) -> int | None:
+    """Writes the response over ``part`` from ``start`` on; what lies further on stays, if the connection breaks.
+
+    Returns:
+        the size of the whole file: ``size``, or where no one knew it the length at which the response ended.
+    """
+    with part.open("r+b") as stream:
+        stream.seek(start)
+        # read1 keeps what has come of a block that breaks off
+        while block := response.read1(_BLOCK if size is None else min(_BLOCK, size - stream.tell())):
             stream.write(block)
             bar.update(len(block))
+        if size is None:
+            size = stream.truncate()
+    return size
+
+
+def _length(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
+def _reason(error: Exception, url: str) -> str:
+    """What went wrong, for a person."""
+    host = urllib.parse.urlsplit(url).netloc
+    if isinstance(error, urllib.error.HTTPError):
+        return f"{host} answers HTTP {error.code} {error.reason}"
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    match cause:
+        case socket.gaierror():
+            return f"the address of {host} cannot be looked up"
+        case TimeoutError():
+            return f"{host} does not answer"
+        case ConnectionRefusedError():
+            return f"{host} refuses the connection"
+        case ssl.SSLCertVerificationError():
+            return f"the certificate of {host} is not accepted ({cause.verify_message})"
+        case ConnectionError() | HTTPException() | ssl.SSLError():
+            return "the connection broke off"
+        case OSError():
+            return f"there is no connection to {host} ({cause.strerror})"
+    return f"there is no connection to {host} ({cause})"
 
 
 def _verify(part: Path, archive: Archive) -> None:

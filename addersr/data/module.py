@@ -15,11 +15,13 @@ from typing_extensions import override
 from addersr.data.cache import Source, build
 from addersr.data.pairs import (
     Batch,
+    EvenSplit,
     LowResolution,
     NamedPair,
     NamedPicture,
     PatchStream,
     WholePictures,
+    distinguish,
     find_pictures,
     hold_out,
 )
@@ -134,7 +136,7 @@ class SuperResolutionData(pl.LightningDataModule):
             training, held = hold_out(found, self.holdout)
             self._training = training if stage == "fit" else []
             validation = held + (self._sources("val_dirs") if self.val_dirs else [])
-            self._validation = validation[: self.val_pictures]
+            self._validation = distinguish(validation[: self.val_pictures])
             if not self._validation:
                 raise DataError("there is nothing to validate on: give --data.val_dirs or --data.holdout")
             for name in {s.hr.resolve() for s in self._training} & {s.hr.resolve() for s in self._validation}:
@@ -192,7 +194,12 @@ class SuperResolutionData(pl.LightningDataModule):
         return DataLoader(LowResolution(self._sources("predict_dirs")), batch_size=1, collate_fn=_only)
 
     def _whole(self, sources: list[Source]) -> DataLoader[NamedPair]:
-        return DataLoader(WholePictures(build(sources, self.scale, self.cache_dir)), batch_size=None)
+        pictures = WholePictures(build(sources, self.scale, self.cache_dir))
+        trainer = self.trainer
+        assert trainer is not None
+        several = trainer.world_size > 1
+        split = EvenSplit(pictures, trainer.world_size, trainer.global_rank) if several else None
+        return DataLoader(pictures, batch_size=None, sampler=split)
 
 
 def _only(items: list[NamedPicture]) -> NamedPicture:

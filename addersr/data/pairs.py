@@ -8,14 +8,16 @@ have seen.
 from __future__ import annotations
 
 import fnmatch
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset, DistributedSampler, IterableDataset, get_worker_info
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -44,6 +46,8 @@ class NamedPair(NamedTuple):
     hr: Tensor
     """(1, 3, s h, s w), the same."""
     name: str
+    counts: bool = True
+    """False where it fills up the share of one of several processes, and another has it (`EvenSplit`)."""
 
 
 class NamedPicture(NamedTuple):
@@ -72,6 +76,28 @@ def find_pictures(folders: Sequence[str | Path], scale: int, option: str) -> lis
         name = folder.resolve().name  # as Source.folder
         found += [Source(f"{name}/{path.stem}", path, published_lr(path, scale)) for path in paths]
     return found
+
+
+def distinguish(sources: Sequence[Source]) -> list[Source]:
+    """Gives pictures of one name longer ones, with the file's suffix and as many of its folders as tell them apart.
+
+    ``DIV2K/HR/0001.png`` beside ``Other/HR/0001.png``, where both were called ``HR/0001``. The names do not depend on
+    the order.
+    """
+    alike: defaultdict[str, list[Path]] = defaultdict(list)
+    paths = [source.hr.parent.resolve() / source.hr.name for source in sources]
+    for source, path in zip(sources, paths, strict=True):
+        alike[source.name].append(path)
+
+    def distinguished(source: Source, path: Path) -> Source:
+        others = alike[source.name]
+        if len(others) > 1:
+            for depth in range(2, len(path.parts)):
+                if len({other.parts[-depth:] for other in others}) == len(others):
+                    return replace(source, name="/".join(path.parts[-depth:]))
+        return source  # also where a picture is given twice
+
+    return [distinguished(source, path) for source, path in zip(sources, paths, strict=True)]
 
 
 def hold_out(sources: Sequence[Source], patterns: Sequence[str]) -> tuple[list[Source], list[Source]]:
@@ -188,7 +214,7 @@ class PatchStream(IterableDataset[Batch]):
 
 
 class WholePictures(Dataset[NamedPair]):
-    """Whole pictures, one an item, for validation and tests."""
+    """Whole pictures, one an item, for validation and tests; those counted from the end, -1 the last, do not count."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.pairs = list(pairs)
@@ -201,7 +227,24 @@ class WholePictures(Dataset[NamedPair]):
     def __getitem__(self, index: int) -> NamedPair:
         pair = self.pairs[index]
         lr, hr = (_to_float(picture.permute(2, 0, 1)[None]) for picture in pair.load())
-        return NamedPair(lr, hr, pair.name)
+        return NamedPair(lr, hr, pair.name, counts=index >= 0)
+
+
+class EvenSplit(DistributedSampler[NamedPair]):
+    """The share of one of several processes in whole pictures: as many for each, because they wait for each other.
+
+    torch's own repeats pictures where their number does not divide, as Lightning's would, and a mean is then of those
+    repeated, too. Here what fills up has negative numbers, from which `WholePictures` makes pictures that do not count.
+    """
+
+    def __init__(self, pictures: WholePictures, processes: int, rank: int) -> None:
+        super().__init__(pictures, processes, rank, shuffle=False)
+
+    @override
+    def __iter__(self) -> Iterator[int]:  # type: ignore[override]  # torch calls its indices items
+        whole = len(self.dataset)  # type: ignore[arg-type]  # torch's Dataset need not have a length
+        share = range(self.rank, self.total_size, self.num_replicas)
+        return (index if index < whole else -1 - index % whole for index in share)
 
 
 class LowResolution(Dataset[NamedPicture]):

@@ -15,6 +15,7 @@ from typing import IO
 
 from tqdm import tqdm
 
+from addersr.atomic import PREFIX
 from addersr.errors import DataError
 from addersr.progress import bar_columns
 
@@ -67,10 +68,22 @@ def unpack(path: Path, name: str, folders: Mapping[str, str], work: Path, root: 
             if not (work / place).is_dir():
                 raise DataError(f"{name} holds no folder {inner}")
         for place in folders:
-            (root / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(work / place, root / place)  # renamed, unless the place is a link to another disk
+            _move(work / place, root / place)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _move(folder: Path, target: Path) -> None:
+    """Renames a folder; where a link leads to another disk, it is copied there under a temporary name first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{PREFIX}{target.name}")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    try:
+        shutil.move(folder, part)
+        part.rename(target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 @contextmanager

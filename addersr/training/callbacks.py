@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     WeightAveraging,
 )
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from typing_extensions import override
@@ -22,7 +23,7 @@ from typing_extensions import override
 from addersr.data.pairs import LowResolution, NamedPicture
 from addersr.errors import AdderSRError, ImageError
 from addersr.images import files
-from addersr.training.stopping import Trainer, between_steps, requeue_job
+from addersr.training.stopping import Trainer, between_steps, requeue_job, tell_that_it_stopped
 from addersr.training.system import SuperResolution
 
 
@@ -30,8 +31,8 @@ class MovingAverage(WeightAveraging):
     """Exponential moving average of the weights and of BatchNorm's statistics, from the first step on.
 
     Validation, ``best.ckpt`` and the ``state_dict`` of every checkpoint have the averaged weights. While
-    there are few steps to average over, the decay is (1 + n) / (10 + n), so that the start is soon
-    forgotten.
+    there are few steps to average over, the decay is (1 + n) / (50 + n), so that the average is over the last 2 % of
+    the n steps. Adder filters move far in a step: an average over more of their way is worse than its end.
 
     Args:
         decay: the average's decay a step, in [0, 1); 0 switches averaging off.
@@ -86,7 +87,7 @@ class MovingAverage(WeightAveraging):
 
     @torch.no_grad()
     def _average(self, averages: Sequence[Tensor], currents: Sequence[Tensor], _: Any) -> None:
-        decay = min(self.decay, (1 + self._step) / (10 + self._step))
+        decay = min(self.decay, (1 + self._step) / (50 + self._step))
         if averages[0].is_floating_point():
             # The average is in float32 also where --trainer.precision has made the network another type.
             values = [current.to(averages[0].dtype) for current in currents]
@@ -140,14 +141,20 @@ class LastCheckpoint(ModelCheckpoint):
             return
         if trainer.training:
             self._save(trainer)
+        if trainer.is_global_zero:
+            tell_that_it_stopped(self._path if trainer.state.fn is TrainerFn.FITTING else None)
         assert isinstance(trainer, Trainer)
         if trainer.requeue and trainer.is_global_zero:
             requeue_job()
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.global_step not in (0, self._last_global_step_saved):
-            trainer.save_checkpoint(Path(str(self.dirpath), "last.ckpt"), weights_only=False)
+            trainer.save_checkpoint(self._path, weights_only=False)
             self._last_global_step_saved = trainer.global_step
+
+    @property
+    def _path(self) -> Path:
+        return Path(str(self.dirpath), "last.ckpt")
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -26,7 +26,10 @@ class Teacher:
     """
 
     def __init__(self, name_or_path: str, scale: int) -> None:
-        loaded = checkpoint.load(name_or_path, precision="float32")
+        try:
+            loaded = checkpoint.load(name_or_path, precision="float32")
+        except CheckpointError as error:
+            raise CheckpointError(f"--model.teacher: {error}") from error
         if loaded.model.scale != scale:
             raise CheckpointError(
                 f"--model.teacher {name_or_path} enlarges x{loaded.model.scale}, the network in training x{scale}"

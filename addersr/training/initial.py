@@ -23,7 +23,10 @@ def initialise(model: Network, name_or_path: str) -> None:
     Raises:
         CheckpointError: they cannot be read, or are of a network that differs in anything but its scale.
     """
-    loaded = checkpoint.load(name_or_path, precision="float32")
+    try:
+        loaded = checkpoint.load(name_or_path, precision="float32")
+    except CheckpointError as error:
+        raise CheckpointError(f"--model.init_from: {error}") from error
     theirs = loaded.model.config
     differ = {key for key, value in model.config.items() if theirs.get(key) != value}
     if differ - {"scale"}:

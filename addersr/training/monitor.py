@@ -225,6 +225,19 @@ class Progress(TQDMProgressBar):
         super().on_train_epoch_start(trainer, *args)
         self._lay_out(trainer)
 
+    @override
+    def on_exception(self, trainer: pl.Trainer, *args: Any) -> None:
+        # Lightning leaves the cursor in the bar's line, where the error would be written on.
+        bars = (
+            self._val_progress_bar,
+            self._train_progress_bar,
+            self._test_progress_bar,
+            self._predict_progress_bar,
+        )
+        for bar in bars:
+            if bar is not None:
+                bar.close()
+
     def _lay_out(self, trainer: pl.Trainer) -> None:
         bar = self.train_progress_bar
         bar.total = trainer.max_steps * trainer.accumulate_grad_batches

@@ -146,9 +146,9 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Two groups: adder filters at ``adder_rate`` times the learning rate (and ``eta``), and all the rest.
 
-    Adder filters start from N(0, 1) and must come down to the range of the features before |x - w| is
-    anything but linear. Adam moves every parameter by about lr a step, whatever its gradient, so at the rate
-    of the convolutions that takes many thousand steps.
+    Adder filters start from N(0, 1), most of them beyond the range of the features, where |x - w| depends on the sign
+    of w alone. Adam moves every parameter by about lr a step, whatever its gradient: at the rate of the convolutions,
+    few of them would change sides in many thousand steps.
     """
     filters = {id(p): p for p in adder_filters(model)}
     rest = [p for p in model.parameters() if id(p) not in filters]

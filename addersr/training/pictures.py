@@ -12,12 +12,12 @@ import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 from typing_extensions import override
 
 from addersr.data.pairs import NamedPair
-from addersr.evaluation.metrics import psnr, shave
+from addersr.evaluation.torch_metrics import psnr
 from addersr.images import files
-from addersr.images.color import rgb_to_y
 from addersr.images.resize import imresize
 from addersr.training.system import Pixels, SuperResolution
 
@@ -30,7 +30,7 @@ _TEXT = 16
 class _Reference:
     """What does not change from one validation to the next."""
 
-    bicubic: float
+    bicubic: Tensor
     """PSNR of the bicubically enlarged picture."""
     panels: dict[str, Pixels]
     """Label -> the middle of LR, bicubic and HR; none for a picture that is not shown."""
@@ -67,36 +67,40 @@ class ValidationPictures(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, SuperResolution)
         if batch_idx not in self._references:
-            self._references[batch_idx] = self._reference(batch, pl_module.scale, batch_idx < self.count)
+            self._references[batch_idx] = self._reference(batch, pl_module, batch_idx < self.count)
         reference = self._references[batch_idx]
-        pl_module.log(
-            "val/psnr_bicubic", reference.bicubic, prog_bar=True, on_epoch=True, batch_size=1, sync_dist=True
-        )
+        pl_module.log_mean("val/psnr_bicubic", reference.bicubic, batch)
         training = trainer.state.fn is TrainerFn.FITTING and not trainer.sanity_checking
         if reference.panels and training and trainer.is_global_zero:
-            self._show(trainer, pl_module.scale, batch, outputs["sr"], reference.panels)
+            self._show(trainer, pl_module, batch, outputs["sr"], reference.panels)
 
-    def _reference(self, batch: NamedPair, scale: int, shown: bool) -> _Reference:
+    def _reference(self, batch: NamedPair, network: SuperResolution, shown: bool) -> _Reference:
         lr, hr = (_pixels(picture) for picture in (batch.lr, batch.hr))
+        scale = network.scale
         bicubic = imresize(lr, scale)
-        score = _psnr(bicubic, hr, scale)
+        score = network.score(psnr, bicubic, batch)
         if not shown:
             return _Reference(score, {})
         nearest = lr.repeat(scale, axis=0).repeat(scale, axis=1)
         panels = {
-            f"LR, nearest\n{_psnr(nearest, hr, scale):.2f} dB": nearest,
+            f"LR, nearest\n{network.score(psnr, nearest, batch):.2f} dB": nearest,
             f"bicubic\n{score:.2f} dB": bicubic,
             "HR": hr,
         }
         return _Reference(score, {label: self._middle(picture) for label, picture in panels.items()})
 
     def _show(
-        self, trainer: pl.Trainer, scale: int, batch: NamedPair, sr: Pixels, panels: dict[str, Pixels]
+        self,
+        trainer: pl.Trainer,
+        network: SuperResolution,
+        batch: NamedPair,
+        sr: Pixels,
+        panels: dict[str, Pixels],
     ) -> None:
         *low, high = panels.items()
-        score = _psnr(sr, _pixels(batch.hr), scale)
+        score = network.score(psnr, sr, batch)
         shown = [*low, (f"SR\n{score:.2f} dB", self._middle(sr)), high]
-        grid = labelled_grid(f"{batch.name}   x{scale}   step {trainer.global_step}", shown)
+        grid = labelled_grid(f"{batch.name}   x{network.scale}   step {trainer.global_step}", shown)
         if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_image(
                 f"pictures/{batch.name}", grid, trainer.global_step, dataformats="HWC"
@@ -146,8 +150,3 @@ def labelled_grid(title: str, panels: Sequence[tuple[str, Pixels]]) -> Pixels:
 
 def _pixels(picture: Any) -> Pixels:
     return files.from_tensor(picture, np.uint8).astype(np.uint8, copy=False)
-
-
-def _psnr(picture: Pixels, hr: Pixels, scale: int) -> float:
-    """As `SuperResolution` scores: on Y, without ``scale`` pixels at every border."""
-    return psnr(shave(rgb_to_y(picture), scale), shave(rgb_to_y(hr), scale))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -93,6 +94,17 @@ class Stop(pl.Callback):
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         assert isinstance(trainer, Trainer)
         trainer.agree()
+
+
+def tell_that_it_stopped(last: Path | None) -> None:
+    """Says in one line what is left: of a training, its checkpoint ``last`` where it got as far as to have one."""
+    if last is None:
+        left = ""
+    elif last.exists():
+        left = "; the run is saved, resume it with --ckpt_path last"
+    else:
+        left = " before there was anything to save; the same command starts again"
+    print(f"addersr: stopped{left}", file=sys.stderr)
 
 
 def requeue_job() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -15,7 +16,8 @@ from typing_extensions import override
 from addersr.data.module import SuperResolutionData
 from addersr.data.pairs import Batch, NamedPair, NamedPicture
 from addersr.errors import AdderSRError, CheckpointError, DataError
-from addersr.evaluation.metrics import SSIM_WINDOW, psnr, ssim
+from addersr.evaluation.metrics import SSIM_WINDOW, shave
+from addersr.evaluation.torch_metrics import psnr, ssim
 from addersr.images.color import rgb_to_y
 from addersr.images.files import from_tensor
 from addersr.models import presets
@@ -28,6 +30,7 @@ RECORD = "addersr"
 
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Metric = Callable[[Tensor, Tensor], Tensor]
 
 
 class SuperResolution(pl.LightningModule):
@@ -41,7 +44,7 @@ class SuperResolution(pl.LightningModule):
         overrides: arguments of the network that differ from the preset's, such as ``{"channels": 48}``.
         init_from: a safetensors file or the name of shipped weights to start from (fine-tuning). Weights of
             another scale do too: the upsampler and the last layer then start anew. To go on with an interrupted
-            run, use --ckpt_path instead.
+            run, use --ckpt_path instead; where that is given, the file is not read and may be gone.
         optimizer: adam, or sgd, whose momentum is the first of ``betas``; AdderNet's own recipe is sgd with
             learning_rate 0.1, adder_rate 1 and adaptive_eta 0.2.
         learning_rate: the optimiser's, at its highest.
@@ -56,15 +59,14 @@ class SuperResolution(pl.LightningModule):
         filter_std: standard deviation that the adder filters start with; AdderNet's is 1. Not where they start from
             given weights.
         teacher: a safetensors file or the name of shipped weights, of the same scale: a network whose results the
-            trained one is drawn to, such as its convolutional twin.
+            trained one is drawn to, such as its convolutional twin. It is read where training begins.
         distillation: weight in the loss of the mean absolute difference from the teacher's results, beside that
             from HR, which has weight 1; at least 0. Without a teacher it means nothing.
         compile: compile the network for training (torch.compile); worth it for long runs.
 
     Raises:
         AdderSRError: a number is out of its range, or ``overrides`` do not fit the preset.
-        CheckpointError: there is no such preset, or the weights of ``init_from`` cannot be read or are
-            another network's.
+        CheckpointError: there is no such preset.
     """
 
     def __init__(
@@ -73,11 +75,11 @@ class SuperResolution(pl.LightningModule):
         overrides: dict[str, Any] | None = None,
         init_from: str | None = None,
         optimizer: Literal["adam", "sgd"] = "adam",
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         betas: tuple[float, float] = (0.9, 0.99),
         warmup_steps: int = 200,
         final_rate: float = 0.0,
-        adder_rate: float = 20.0,
+        adder_rate: float = 160.0,
         adaptive_eta: float | None = None,
         filter_std: float = 1.0,
         teacher: str | None = None,
@@ -127,17 +129,38 @@ class SuperResolution(pl.LightningModule):
         with torch.no_grad():
             for filters in adder_filters(self.model):
                 filters.mul_(filter_std)
-        if init_from is not None:
-            initialise(self.model, init_from)
         if compile:
             self.model.compile()  # in place: the names in the state_dict stay as they are
-        self.teacher = None if teacher is None else Teacher(teacher, self.scale)
+        self._init_from, self._teacher = init_from, teacher
+        self.teacher: Teacher | None = None
         self.distillation = distillation
 
     @property
     def scale(self) -> int:
         """The network's: 2, 3 or 4."""
         return int(self.model.scale)
+
+    def read_weights(self, *, training: bool, resumed: bool = False) -> None:
+        """Reads the files that the network starts from and learns from, once, where they are needed.
+
+        Args:
+            training: read ``teacher``, which has no part in scores.
+            resumed: a checkpoint brings the weights, so that ``init_from`` is not read, now or later.
+
+        Raises:
+            CheckpointError: a file cannot be read, or is another network's.
+        """
+        if self._init_from is not None and not resumed:
+            initialise(self.model, self._init_from)
+        self._init_from = None
+        if self._teacher is not None and training:
+            self.teacher = Teacher(self._teacher, self.scale)
+            self._teacher = None
+
+    @override
+    def setup(self, stage: str) -> None:
+        # For a trainer without the command line, which does it before the data are prepared.
+        self.read_weights(training=stage == "fit")
 
     # Training
 
@@ -176,15 +199,16 @@ class SuperResolution(pl.LightningModule):
     @override
     def validation_step(self, batch: NamedPair, batch_idx: int) -> dict[str, Pixels]:
         sr = self.predict_step(batch, batch_idx)
-        value = psnr(*self._inner_y(sr, batch))
-        self.log("val/psnr", value, prog_bar=True, on_epoch=True, batch_size=1, sync_dist=True)
+        self._check_size(batch, 1)
+        self.log_mean("val/psnr", self.score(psnr, sr, batch), batch)
         return {"sr": sr}
 
     @override
     def test_step(self, batch: NamedPair, batch_idx: int) -> None:
-        pair = self._inner_y(self.predict_step(batch, batch_idx), batch, SSIM_WINDOW)
-        scores = {"test/psnr": psnr(*pair), "test/ssim": ssim(*pair)}
-        self.log_dict(scores, on_epoch=True, batch_size=1, sync_dist=True)
+        sr = self.predict_step(batch, batch_idx)
+        self._check_size(batch, SSIM_WINDOW)
+        for name, metric in {"test/psnr": psnr, "test/ssim": ssim}.items():
+            self.log_mean(name, self.score(metric, sr, batch), batch)
 
     @override
     def predict_step(self, batch: NamedPair | NamedPicture, batch_idx: int) -> Pixels:
@@ -193,18 +217,40 @@ class SuperResolution(pl.LightningModule):
         sr = self.model.forward(batch.lr.contiguous(memory_format=torch.channels_last))
         return from_tensor(sr, np.uint8).astype(np.uint8, copy=False)
 
-    def _inner_y(
-        self, sr: Pixels, batch: NamedPair, smallest: int = 1
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Y of the result and of HR, without ``scale`` pixels at every border; no side below ``smallest``."""
-        height, width = (side - 2 * self.scale for side in sr.shape[:2])
+    def score(self, metric: Metric, picture: Pixels, batch: NamedPair) -> Tensor:
+        """By the protocol: on Y, without ``scale`` pixels at every border; computed on the network's device.
+
+        Args:
+            metric: `psnr` or `ssim`.
+            picture: (H, W, 3) uint8 RGB, as large as HR.
+            batch: with HR.
+
+        Returns:
+            A float64 scalar.
+        """
+        device = "cpu" if self.device.type == "mps" else self.device  # MPS has no float64
+        pair = (picture, from_tensor(batch.hr, np.uint8))
+        return metric(*(torch.from_numpy(shave(rgb_to_y(pixels), self.scale)).to(device) for pixels in pair))
+
+    def log_mean(self, name: str, value: Tensor, batch: NamedPair) -> None:
+        """Logs a score, at the end of a validation as the mean over all pictures: the same for any number of processes.
+
+        A picture with which a process fills up its share (`EvenSplit`) has no weight.
+        """
+        # Lightning reduces the weights, whole numbers, to their mean over the processes, rounded down. So a picture
+        # weighs as much as there are processes.
+        weight = self.trainer.world_size * batch.counts
+        value = value if batch.counts else torch.zeros_like(value)  # inf times 0 is none
+        self.log(name, value, prog_bar=True, on_epoch=True, batch_size=weight, sync_dist=True)
+
+    def _check_size(self, batch: NamedPair, smallest: int) -> None:
+        """Without the border, no side may be below ``smallest``."""
+        height, width = (side - 2 * self.scale for side in batch.hr.shape[-2:])
         if min(height, width) < smallest:
             raise DataError(
                 f"{batch.name} is too small to be scored: {width}x{height} pixels without the border, at least "
                 f"{smallest}x{smallest} are needed"
             )
-        inner = slice(self.scale, -self.scale)
-        return rgb_to_y(sr)[inner, inner], rgb_to_y(from_tensor(batch.hr, np.uint8))[inner, inner]
 
     # Checkpoints
 

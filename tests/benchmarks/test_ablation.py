@@ -80,34 +80,97 @@ def test_ablation_trains_scores_and_does_not_train_again(
     assert line.startswith("twin, seed 4: addersr fit failed: exit code 1 ") and line.endswith("fit.log)")
 
 
-def test_an_ablation_that_is_stopped_goes_on_from_its_checkpoint(
-    ablation_of, benchmarks, monkeypatch, tmp_path
-):
-    started = []
+class Told:
+    """Stands for the process of a training, in which its parent is told to stop so many times."""
 
-    class Child:
-        def __init__(self, words, **_):
-            started.append(words)
+    started = ()
+    signals = (signal.SIGTERM,)
 
-        def terminate(self):
-            started.append("terminated")
+    def __init__(self, words, *, start_new_session, **_):
+        assert start_new_session  # what a terminal sends reaches the parent alone
+        type(self).started += (words,)
 
-        def wait(self):
-            signal.raise_signal(signal.SIGTERM)
-            return 143
+    def terminate(self):
+        type(self).started += ("terminated",)
 
-    monkeypatch.setattr(subprocess, "Popen", Child)
-    before = signal.getsignal(signal.SIGTERM)
+    def kill(self):
+        type(self).started += ("killed",)
+
+    def wait(self):
+        for number in self.signals:
+            signal.raise_signal(number)
+        return 143 if "terminated" in self.started else 1
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """told(signal, ...) makes trainings in which these come."""
+
+    def told(*signals):
+        child = type("Told", (Told,), {"signals": signals})
+        monkeypatch.setattr(subprocess, "Popen", child)
+        return child
+
+    return told
+
+
+@pytest.fixture
+def heeded():
+    """Signals have the handlers of a process that a terminal started, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_ablation_that_is_stopped_goes_on_from_its_checkpoint(ablation_of, tmp_path, told, heeded, number):
+    child = told(number)
+    before = signal.getsignal(number)
     with pytest.raises(SystemExit, match="stopped; the same command goes on from here"):
         ablation_of()
-    assert started[1:] == ["terminated"] and signal.getsignal(signal.SIGTERM) is before
-    assert not [word for word in started[0] if "ckpt_path" in word]
+    assert child.started[1:] == ("terminated",) and signal.getsignal(number) is before
+    assert not [word for word in child.started[0] if "ckpt_path" in word]
     last = tmp_path / "runs" / "twin" / "seed3" / "checkpoints" / "last.ckpt"
     last.parent.mkdir()
     torch.save({"state_dict": {}, "global_step": 1}, last)
     with pytest.raises(SystemExit, match="stopped"):
         ablation_of()
-    assert f"--ckpt_path={last}" in started[2]
+    assert f"--ckpt_path={last}" in child.started[2]
+
+
+def test_a_second_interrupt_ends_the_training_at_once(ablation_of, told, heeded, capsys):
+    child = told(signal.SIGINT, signal.SIGINT)
+    with pytest.raises(SystemExit, match="stopped"):
+        ablation_of()
+    assert child.started[1:] == ("terminated", "killed")
+    assert capsys.readouterr().err.count("press Ctrl-C again to stop at once") == 1
+
+
+def test_interrupts_that_are_ignored_stay_so(ablation_of, told, heeded, tmp_path):
+    """As by a shell's background: Ctrl-C is for what is in front."""
+    child = told(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    (tmp_path / "runs" / "twin" / "seed3").mkdir(parents=True)
+    (tmp_path / "runs" / "twin" / "seed3" / "fit.log").write_text("the reason")
+    with pytest.raises(SystemExit, match="1 trainings failed"):  # for its own reasons
+        ablation_of()
+    assert child.started[1:] == () and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_a_signal_while_the_training_starts_is_passed_on(ablation_of, told, heeded):
+    child = told()
+    original = child.__init__
+
+    def interrupted(*arguments, **options):
+        original(*arguments, **options)
+        signal.raise_signal(signal.SIGINT)
+
+    child.__init__ = interrupted
+    with pytest.raises(SystemExit, match="stopped"):
+        ablation_of()
+    assert child.started[1:] == ("terminated",)
 
 
 def test_rows_of_the_ablation_are_networks_and_recipes_that_there_are(benchmarks):

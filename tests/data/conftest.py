@@ -64,6 +64,7 @@ class Server(ThreadingHTTPServer):
     content = b""
     ranges = True
     length = True  # says how long a response is
+    chunked = False  # sends it in chunks, without its length
     drop_after = 0  # bytes of a response after which the connection breaks; 0: never
     drops_left = 0
     status = 200  # instead of the file, if not 200
@@ -78,6 +79,7 @@ class Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # as chunks need
     server: Server
 
     def do_GET(self) -> None:
@@ -89,16 +91,24 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted and server.ranges and start >= len(server.content):
             return self.send_error(416)
         body = server.content[start:]
+        self.close_connection = True
         self.send_response(206 if wanted and server.ranges else 200)
         if wanted and server.ranges:
             total = len(server.content)
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        if server.length:
+        if server.length and not server.chunked:
             self.send_header("Content-Length", str(len(body)))
+        if server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        if server.drops_left:
+        dropped = server.drops_left > 0
+        if dropped:
             server.drops_left -= 1
             body = body[: server.drop_after]
+        if server.chunked:
+            chunks = (body[i : i + 60_000] for i in range(0, len(body), 60_000))
+            body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+            body += b"" if dropped else b"0\r\n\r\n"
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:

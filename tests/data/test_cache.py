@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from addersr.atomic import PREFIX
 from addersr.data import cache
 from addersr.data.cache import Source, build
 from addersr.errors import DataError, ImageError
@@ -143,7 +144,7 @@ def test_what_a_killed_process_leaves_is_completed_and_cleared(tmp_path, make_pi
     process.kill()
     process.join()
     left = {path.name for path in (tmp_path / "cache").iterdir()}
-    assert ".lock" in left and any(name.startswith(".addersr-") for name in left)
+    assert ".lock" in left and any(name.startswith(PREFIX) for name in left)
     assert_whole_cache(tmp_path, paths)
 
 

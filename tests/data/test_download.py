@@ -1,11 +1,14 @@
 import errno
 import hashlib
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from http.client import IncompleteRead
+from urllib.error import URLError
 
 import pytest
 
@@ -113,12 +116,92 @@ def test_a_part_larger_than_a_file_of_unknown_size_is_deleted(fetched, content, 
     assert_whole(tmp_path)
 
 
-def test_a_server_that_tells_no_length_is_believed_only_where_it_is_published(server, fetched, tmp_path):
-    server.length = False
-    with pytest.raises(DataError, match="does not say how large"):
-        fetched(size=False)
-    fetched()
-    assert_whole(tmp_path)
+@pytest.mark.parametrize("size", [True, False], ids=["size published", "size unknown"])
+@pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
+@pytest.mark.parametrize("chunked", [True, False], ids=["chunks", "no chunks"])
+class TestWithoutLength:
+    """A server that does not say how long its answer is."""
+
+    @pytest.fixture(autouse=True)
+    def _without_length(self, server, ranges, chunked):
+        server.length, server.ranges, server.chunked = False, ranges, chunked
+
+    @pytest.mark.parametrize("have", [0, 123_456])
+    def test_the_end_of_its_answer_is_that_of_the_file(self, server, fetched, tmp_path, part, size, have):
+        part.write_bytes(server.content[:have])
+        fetched(size=size)
+        assert_whole(tmp_path)
+        assert len(server.asked) == 1
+
+    def test_what_is_longer_than_the_file_is_cut_or_refused_and_no_loop(
+        self, server, fetched, tmp_path, part, size
+    ):
+        content, server.content = server.content, server.content + b"more"
+        if size:
+            fetched()
+            assert_whole(tmp_path)
+        else:
+            with pytest.raises(DataError, match="damaged"):
+                fetched(size=False)
+            part.write_bytes(content + b"more than there is")
+            server.content = content
+            if server.ranges:  # which tells that there is no more, and so not where it ends
+                with pytest.raises(DataError, match="damaged"):
+                    fetched(size=False)
+            fetched(size=False)
+            assert_whole(tmp_path)
+        assert len(server.asked) <= 3
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize("length", [True, False])
+def test_a_server_that_begins_again_and_breaks_is_given_up_and_nothing_is_lost(
+    server, fetched, content, part, length, chunked, capsys
+):
+    """It never gets as far as what is there."""
+    server.length, server.ranges, server.chunked = length, False, chunked
+    server.drop_after, server.drops_left = 60_000, 1000
+    part.write_bytes(content[:100_000])
+    with pytest.raises(DataError, match="cannot be fetched: the connection broke off, 5 times in a row; see"):
+        fetched()
+    assert len(server.asked) == 5 and part.read_bytes() == content[:100_000]
+    assert "the server cannot go on in the middle and sends all of it again" in capsys.readouterr().err
+
+
+def test_each_attempt_is_told_in_one_line(server, fetched, monkeypatch, capsys):
+    waits = []
+    monkeypatch.setattr(download.time, "sleep", waits.append)
+    server.status = 503
+    with pytest.raises(DataError, match=r"HTTP 503 .*, 5 times in a row; .* run the command again") as caught:
+        fetched()
+    host = server.url.removeprefix("http://")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f"set.zip: {host} answers HTTP 503 Service Unavailable; trying again in {wait:.0f} s ({n} of 5)"
+        for n, wait in enumerate(waits, 1)
+    ]
+    assert waits == [1, 2, 4, 8] and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            URLError(socket.gaierror(-2, "Name or service not known")),
+            "the address of a.b cannot be looked up",
+        ),
+        (URLError(TimeoutError("timed out")), "a.b does not answer"),
+        (TimeoutError("The read operation timed out"), "a.b does not answer"),
+        (URLError(ConnectionRefusedError(111, "Connection refused")), "a.b refuses the connection"),
+        (URLError(OSError(101, "Network is unreachable")), "there is no connection to a.b (Network is unr"),
+        (IncompleteRead(b""), "the connection broke off"),
+        (ConnectionResetError(104, "Connection reset by peer"), "the connection broke off"),
+        (URLError("unknown url type: ftpx"), "there is no connection to a.b (unknown url type: ftpx)"),
+    ],
+)
+def test_what_went_wrong_is_told_in_words(error, reason):
+    told = download._reason(error, "https://a.b/set.zip")
+    assert told.startswith(reason) and "Errno" not in told and "urlopen" not in told
 
 
 @pytest.mark.parametrize("have", [0, 1000])
@@ -133,7 +216,7 @@ def test_a_file_of_another_size_than_published_is_not_fetched(server, fetched, c
 def test_a_part_that_reaches_beyond_the_servers_file_is_an_error_not_a_loop(server, fetched, content, part):
     server.content = content[:-10]
     part.write_bytes(content[:-5])
-    with pytest.raises(DataError, match="HTTP 416"):
+    with pytest.raises(DataError, match=r"HTTP 416.*delete that"):
         fetched()
 
 

@@ -8,7 +8,15 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from addersr.data.cache import Source, build
-from addersr.data.pairs import LowResolution, PatchStream, WholePictures, find_pictures, hold_out
+from addersr.data.pairs import (
+    EvenSplit,
+    LowResolution,
+    PatchStream,
+    WholePictures,
+    distinguish,
+    find_pictures,
+    hold_out,
+)
 from addersr.errors import DataError
 
 PATCH = 6
@@ -111,10 +119,41 @@ def test_too_small_pictures_are_left_out(pairs, tmp_path, make_pictures):
 def test_whole_pictures_are_whole(pairs):
     dataset = WholePictures(pairs)
     assert len(dataset) == 3
-    lr, hr, name = dataset[1]
-    assert name == pairs[1].name
+    lr, hr, name, counts = dataset[1]
+    assert name == pairs[1].name and counts
     assert lr.shape == (1, 3, *pairs[1].shape()) and hr.shape[2:] == (2 * lr.shape[2], 2 * lr.shape[3])
     assert torch.equal((lr[0] * 255).round().byte().permute(1, 2, 0), pairs[1].load()[0])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+def test_processes_have_equal_shares_in_which_each_picture_counts_once(pairs, processes):
+    dataset = WholePictures(pairs)
+    shares = [
+        list(DataLoader(dataset, batch_size=None, sampler=EvenSplit(dataset, processes, rank)))
+        for rank in range(processes)
+    ]
+    assert {len(share) for share in shares} == {-(-len(pairs) // processes)}
+    counted = [picture.name for share in shares for picture in share if picture.counts]
+    assert sorted(counted) == sorted(pair.name for pair in pairs)
+
+
+def test_pictures_of_one_name_are_told_apart_in_any_order(tmp_path):
+    """By as little as it takes: two data sets whose folders are called alike, one picture in two formats."""
+    paths = [
+        "A/HR/1.png",
+        "B/HR/1.png",
+        "A/HR/2.png",
+        "C/x/3.png",
+        "C/x/3.webp",
+        "D/HR/4/5.png",
+        "E/HR/4/5.png",
+    ]
+    sources = [Source(f"{path.parent.name}/{path.stem}", path) for path in map(tmp_path.joinpath, paths)]
+    names = ["A/HR/1.png", "B/HR/1.png", "HR/2", "x/3.png", "x/3.webp", "D/HR/4/5.png", "E/HR/4/5.png"]
+    assert [source.name for source in distinguish(sources)] == names
+    assert [source.name for source in distinguish(sources[::-1])] == names[::-1]
+    assert distinguish(sources[2:4]) == sources[2:4]  # which nothing is like
+    assert distinguish(sources[:1] * 2) == sources[:1] * 2
 
 
 def test_lr_pictures_are_read_as_they_are(make_pictures):

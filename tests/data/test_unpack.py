@@ -1,10 +1,14 @@
+import errno
 import io
+import os
+import shutil
 import stat
 import tarfile
 import zipfile
 
 import pytest
 
+from addersr.atomic import PREFIX
 from addersr.data.unpack import unpack
 from addersr.errors import DataError
 
@@ -108,6 +112,42 @@ def test_another_scale_is_unpacked_beside_the_first(unpacked, pack, tmp_path, ki
         "LR_bicubic/X2/0002x2.png",
         "LR_bicubic/X3/0001x3.png",
     }
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["", "after one that was killed"])
+def test_on_another_disk_a_folder_appears_whole_or_not_at_all(unpacked, pack, tmp_path, monkeypatch, left):
+    """The place is a link; what is moved between disks is copied, file by file."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "root" / "LR_bicubic").symlink_to(tmp_path / "disk")
+    if left:
+        old = tmp_path / "disk" / f"{PREFIX}X2" / "old.png"
+        old.parent.mkdir()
+        old.write_bytes(b"half")
+    rename, seen = os.rename, []
+
+    def across_disks(source, target):
+        if ".work" in str(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+
+    def copy(source, target):
+        seen.append((tmp_path / "disk" / "X2").exists())
+        if fails:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return shutil.copyfile(source, target)
+
+    monkeypatch.setattr(os, "rename", across_disks)
+    monkeypatch.setattr(shutil, "copy2", copy)
+    monkeypatch.setattr(shutil.move, "__defaults__", (copy,))
+    fails = True
+    with pytest.raises(OSError, match="No space left"):
+        unpacked(pack["zip"](PICTURES), "zip")
+    assert not list((tmp_path / "disk").iterdir())
+    fails = False
+    unpacked(pack["zip"](PICTURES), "zip")
+    assert seen == [False] * len(seen) and len(seen) >= 3
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["X2"]
+    assert {p.name for p in (tmp_path / "disk" / "X2").iterdir()} == {"0001x2.png", "0002x2.png"}
 
 
 def test_what_a_killed_run_left_is_not_taken_up(unpacked, pack, tmp_path):

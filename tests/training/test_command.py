@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from addersr import checkpoint
 from addersr.cli import main as addersr
 from addersr.errors import ImageError
+from addersr.training.command import CommandLine, main
 from addersr.training.system import RECORD
 
 assert_equal = partial(torch.testing.assert_close, rtol=0, atol=0)
@@ -27,7 +28,7 @@ def test_fit_leaves_checkpoints_a_configuration_and_tensorboards_files(command, 
         "val/0000",
         "val/0001",
     ]
-    assert record["recipe"]["adder_rate"] == 20
+    assert record["recipe"]["adder_rate"] == 160
 
     events = EventAccumulator(str(run))
     events.Reload()
@@ -36,6 +37,30 @@ def test_fit_leaves_checkpoints_a_configuration_and_tensorboards_files(command, 
     assert scalars["val/psnr"] == [1, 3]  # Lightning counts the steps of a plot from 0
     assert len(scalars["learned/alpha/body.0.first"]) == 4
     assert events.Tags()["images"] == ["pictures/val/0000", "pictures/val/0001"]
+
+
+@pytest.mark.parametrize(
+    ("words", "built"),
+    [
+        (["fit", "--help"], ["fit"]),
+        (["test", "--help"], ["test"]),
+        (["--help"], ["fit", "validate", "test", "predict"]),
+        (["fitt"], ["fit", "validate", "test", "predict"]),
+    ],
+)
+def test_only_the_chosen_commands_options_are_built(monkeypatch, capsys, words, built):
+    names = []
+    prepare = CommandLine._prepare_subcommand_parser
+
+    def prepared(line, klass, subcommand, **options):
+        names.append(subcommand)
+        return prepare(line, klass, subcommand, **options)
+
+    monkeypatch.setattr(CommandLine, "_prepare_subcommand_parser", prepared)
+    with pytest.raises(SystemExit):
+        main(words)
+    assert names == built
+    assert built[-1] in "".join(capsys.readouterr())
 
 
 def test_lightning_says_what_it_found_and_advertises_nothing(command, said):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from addersr import checkpoint
+from addersr.data.module import SuperResolutionData
 from addersr.data.pairs import Batch
 from addersr.errors import AdderSRError, CheckpointError
 from addersr.models import build
@@ -36,6 +37,7 @@ def test_the_loss_is_the_weighted_sum_of_both_distances(teacher, monkeypatch):
     for weight in (0.0, 0.5, 2.0):
         torch.manual_seed(0)
         student = SuperResolution("edsr_tiny_x2", teacher=str(teacher), distillation=weight)
+        student.read_weights(training=True)
         monkeypatch.setattr(student, "_trainer", FakeTrainer())
         sr = student.model(lr)
         expected = (sr - hr).abs().mean() + weight * (sr - target).abs().mean()
@@ -100,11 +102,40 @@ def test_a_resumed_student_goes_on_with_its_teacher(command, teacher, last, tmp_
     assert last()["global_step"] == 3 and last()[RECORD]["recipe"]["teacher"] == str(teacher)
 
 
+def test_a_finished_run_needs_no_teacher_and_a_resumed_one_says_where_it_was(
+    command, teacher, last, data, said
+):
+    """Nor the weights that it started from, once there are its own."""
+    start = teacher.with_name("start.safetensors")
+    checkpoint.save(start, build("edsr_tiny_x2"), {})
+    words = ("--model.teacher", teacher, "--model.init_from", start)
+    assert command("fit", "--trainer.max_steps", 1, *words) == 0
+    moved = teacher.rename(teacher.with_name("moved.safetensors"))
+    start.unlink()
+    score = ("--ckpt_path", start.parent / "run" / "checkpoints" / "last.ckpt", *words)
+    assert command("validate", *score) == 0
+    assert command("test", "--data.test_dirs", f"[{data / 'val'}]", *score) == 0
+    resume = ("fit", "--trainer.max_steps", 2, "--ckpt_path", "last", *words)
+    with pytest.raises(
+        CheckpointError, match=r"^--model\.teacher: no weights are called .*teacher\.safetensors"
+    ):
+        command(*resume)
+    assert command(*resume, "--model.teacher", moved) == 0
+    assert last()["global_step"] == 2 and last()[RECORD]["recipe"]["init_from"] == str(start)
+    assert f"teacher {teacher} -> {moved}" in said.text
+
+
+@pytest.mark.parametrize("option", ["--model.teacher", "--model.init_from"])
+def test_a_fresh_run_tells_of_a_missing_file_before_it_prepares_data(command, data, option, monkeypatch):
+    monkeypatch.setattr(SuperResolutionData, "prepare_data", lambda _: pytest.fail("too late"))
+    for words in ((), ("--ckpt_path", "last")):  # where there is no last one
+        with pytest.raises(CheckpointError, match=rf"^{option}: no weights are called 'none\.safetensors'"):
+            command("fit", "--trainer.max_steps", 1, option, "none.safetensors", *words)
+
+
 def test_teachers_that_cannot_teach(teacher, tmp_path):
     with pytest.raises(CheckpointError, match=r"--model.teacher .* enlarges x2, the network in training x3"):
         Teacher(str(teacher), 3)
-    with pytest.raises(CheckpointError, match=r"no weights are called 'none.safetensors'"):
-        SuperResolution("edsr_tiny_x2", teacher="none.safetensors")
     with pytest.raises(CheckpointError, match="quantised"):
         Teacher("edsr_small_x2_int8", 2)
     with pytest.raises(AdderSRError, match=r"--model\.distillation must be at least 0, got -1"):
@@ -130,4 +161,6 @@ def test_filters_start_with_the_deviation_asked_for(teacher):
     with pytest.raises(AdderSRError, match=r"--model\.filter_std must be above 0, got 0"):
         SuperResolution("edsr_tiny_x2", filter_std=0)
     shipped = checkpoint.load("edsr_small_x2").model.state_dict()
-    assert_equal(SuperResolution(init_from="edsr_small_x2", filter_std=0.2).model.state_dict(), shipped)
+    fine_tuned = SuperResolution(init_from="edsr_small_x2", filter_std=0.2)
+    fine_tuned.read_weights(training=True)
+    assert_equal(fine_tuned.model.state_dict(), shipped)

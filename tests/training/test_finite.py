@@ -1,5 +1,7 @@
 """A run that diverges stops before it does harm, and names the layer."""
 
+import contextlib
+import io
 import math
 
 import pytest
@@ -81,11 +83,18 @@ def test_a_loss_that_is_not_finite_by_itself_is_named(command):
             command("fit", *OPTIONS)
 
 
-def test_the_command_ends_with_an_error_in_one_line(command_line, tmp_path, capsys):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SuperResolution, *broken_from(0, spoil("tail.bias")), raising=False)
-        assert addersr(command_line("fit", tmp_path / "run", *OPTIONS)) == 1
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if "addersr: error" in line)
-    assert line.startswith(
-        "addersr: error: training diverged: in step 1, the result of tail (Conv2d) is not finite"
+def test_the_command_ends_with_an_error_in_a_line_of_its_own(command_line, tmp_path):
+    """On a terminal, which shows the progress bar too."""
+    terminal = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(terminal),
+        contextlib.redirect_stderr(terminal),
+    ):
+        patch.setattr(SuperResolution, *broken_from(2, spoil("tail.bias")), raising=False)
+        options = (*OPTIONS, "--progress.refresh_rate", 1)
+        assert addersr(command_line("fit", tmp_path / "run", *options)) == 1
+    (line,) = (line for line in terminal.getvalue().split("\n") if "addersr: error" in line)
+    assert "2/5" in terminal.getvalue() and line.startswith(
+        "addersr: error: training diverged: in step 3, the result of tail (Conv2d) is not finite"
     )

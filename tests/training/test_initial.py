@@ -14,6 +14,13 @@ def trained(tmp_path):
     return saved(tmp_path, "edsr_tiny_x2")
 
 
+def started(*arguments, init_from):
+    """As the command line starts a fresh run."""
+    system = SuperResolution(*arguments, init_from=str(init_from))
+    system.read_weights(training=True)
+    return system.model.state_dict()
+
+
 def saved(folder, preset):
     """Weights of a network in which nothing is as a fresh one has it."""
     model = presets.build(preset)
@@ -26,7 +33,7 @@ def saved(folder, preset):
 
 
 def test_the_same_network_takes_all(trained, said):
-    start = SuperResolution("edsr_tiny_x2", init_from=str(trained)).model.state_dict()
+    start = started("edsr_tiny_x2", init_from=trained)
     for name, value in checkpoint.load(trained).model.state_dict().items():
         assert torch.equal(start[name], value)
     assert f"Starting from {trained}, x2: all weights are taken" in said.text
@@ -35,7 +42,7 @@ def test_the_same_network_takes_all(trained, said):
 def test_a_vdsr_of_another_scale_takes_all_too(tmp_path, said):
     """It enlarges by interpolation."""
     path = saved(tmp_path, "vdsr_tiny_x2")
-    start = SuperResolution("vdsr_tiny_x3", init_from=str(path)).model.state_dict()
+    start = started("vdsr_tiny_x3", init_from=path)
     for name, value in checkpoint.load(path).model.state_dict().items():
         assert torch.equal(start[name], value)
     assert "x2: all weights are taken" in said.text
@@ -46,7 +53,7 @@ def test_another_scale_takes_all_but_what_belongs_to_the_scale(trained, said, sc
     torch.manual_seed(1)
     fresh = SuperResolution(f"edsr_tiny_x{scale}").model.state_dict()
     torch.manual_seed(1)
-    start = SuperResolution(f"edsr_tiny_x{scale}", init_from=str(trained)).model.state_dict()
+    start = started(f"edsr_tiny_x{scale}", init_from=trained)
     weights = checkpoint.load(trained).model.state_dict()
     for name, value in start.items():
         anew = name.startswith(("upsampler.", "tail."))
@@ -68,4 +75,14 @@ def test_another_scale_takes_all_but_what_belongs_to_the_scale(trained, said, sc
 )
 def test_another_network_is_refused(trained, preset, overrides, message):
     with pytest.raises(CheckpointError, match=message):
-        SuperResolution(preset, overrides, init_from=str(trained))
+        started(preset, overrides, init_from=trained)
+
+
+def test_once_read_they_are_not_read_again(trained):
+    """As where `setup` comes after the command line, or a second fit after the first."""
+    system = SuperResolution("edsr_tiny_x2", init_from=str(trained))
+    system.read_weights(training=True)
+    with torch.no_grad():
+        system.model.tail.bias.fill_(5)
+    system.read_weights(training=True)
+    assert (system.model.tail.bias == 5).all()

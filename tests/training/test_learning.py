@@ -95,6 +95,6 @@ def test_the_average_is_the_exponential_one(command, last):
         assert command("fit", "--trainer.max_steps", 5, "--ema.decay", 0.3) == 0
     expected = weights[1]  # the average starts with the first step's weights
     for step, value in enumerate(weights[2:], 2):
-        decay = min(0.3, (1 + step) / (10 + step))
+        decay = min(0.3, (1 + step) / (50 + step))
         expected = decay * expected + (1 - decay) * value
     torch.testing.assert_close(last()["state_dict"]["model.head.weight"], expected)

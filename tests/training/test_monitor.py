@@ -79,8 +79,8 @@ def test_scalars_are_those_of_the_step(command, tmp_path, monkeypatch):
         assert scalars["learned/lambda/box_cox"][step] == state["box_cox.lam"].item()
     assert scalars["learned/gain/body.2"][3] != 1  # it has moved
     # of the warm-up's quarters the second is logged, then the cosine's first step
-    assert scalars["train/learning_rate/rest"] == pytest.approx({1: 1e-3 * 2 / 4, 3: 1e-3}, rel=1e-6)
-    assert scalars["train/learning_rate/adder"] == pytest.approx({1: 2e-2 * 2 / 4, 3: 2e-2}, rel=1e-6)
+    assert scalars["train/learning_rate/rest"] == pytest.approx({1: 2e-3 * 2 / 4, 3: 2e-3}, rel=1e-6)
+    assert scalars["train/learning_rate/adder"] == pytest.approx({1: 0.32 * 2 / 4, 3: 0.32}, rel=1e-6)
 
 
 def test_norms_are_computed_at_logging_steps_alone(command, tmp_path, monkeypatch):

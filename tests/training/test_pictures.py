@@ -1,6 +1,7 @@
 """Validation pictures as a person sees them, and the score of bicubic beside."""
 
 import io
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -92,6 +93,16 @@ def test_pictures_go_to_tensorboard_and_to_a_file_that_is_replaced(command, tmp_
     for label, picture in list(panels.items())[:3]:
         assert label.split("\n")[1] == f"{score(picture, hr):.2f} dB"
     assert (sr != list(shown[-4][1].values())[2]).any()  # of this validation, not of the one before
+
+
+def test_pictures_of_one_name_have_files_of_their_own(command, tmp_path, data):
+    for other in "ab":
+        shutil.copytree(data / "val", tmp_path / other / "HR")
+    words = ("--data.val_dirs", f"[{tmp_path / 'a' / 'HR'}, {tmp_path / 'b' / 'HR'}]")
+    assert command("fit", "--trainer.max_steps", 2, *words) == 0
+    pictures = tmp_path / "run" / "pictures"
+    names = {str(path.relative_to(pictures)) for path in pictures.rglob("*.*")}
+    assert names == {f"{other}/HR/000{number}.png.png" for other in "ab" for number in range(2)}
 
 
 def test_a_large_picture_is_shown_in_its_middle(command, data, shown):

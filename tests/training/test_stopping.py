@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from addersr.data.module import SuperResolutionData
-from addersr.training.stopping import stop_after_this_step
+from addersr.training.stopping import Stop, stop_after_this_step
 from addersr.training.system import RECORD, SuperResolution
 
 
@@ -101,6 +101,27 @@ def test_a_job_of_slurm_is_saved_and_queued_again(
     # and the same command goes on
     assert command("fit", "--ckpt_path", "last", *options) == 0
     assert last()["global_step"] == 6
+
+
+def test_a_run_stopped_before_its_first_step_does_not_say_that_it_is_saved(command, tmp_path, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stop, "on_sanity_check_start", lambda *_: signal.raise_signal(signal.SIGTERM))
+        assert command("fit", "--trainer.max_steps", 6, "--trainer.num_sanity_val_steps", 2) == 143
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "addersr: " in line)
+    assert line == "addersr: stopped before there was anything to save; the same command starts again"
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_validation_that_is_stopped_speaks_of_no_run(command, weights, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            SuperResolution,
+            "on_validation_start",
+            lambda _: signal.raise_signal(signal.SIGTERM),
+            raising=False,
+        )
+        assert command("validate", "--model.init_from", weights) == 143
+    assert "addersr: stopped\n" in capsys.readouterr().err
 
 
 def test_slurm_refusing_is_said(command, tmp_path, last, capsys):
