@@ -19,7 +19,7 @@ from addersr.atomic import replacing
 from addersr.errors import CheckpointError
 from addersr.models import ARCHITECTURES, EDSR, PRESETS
 from addersr.models.presets import Network
-from addersr.models.quantized import is_quantized, quantized_skeleton
+from addersr.models.quantized import adder_units, is_quantized, quantized_skeleton
 
 FORMAT = 1
 _PACKAGE = Path(__file__).parent
@@ -106,7 +106,7 @@ def load(
     name_or_path: str | os.PathLike[str],
     *,
     scale: int | None = None,
-    precision: Precision | Literal["auto"] = "auto",
+    precision: Precision | Literal["auto", "bfloat16"] = "auto",
 ) -> Loaded:
     """A network by the name of shipped weights, or by a safetensors file written by `save`.
 
@@ -114,7 +114,8 @@ def load(
         name_or_path: a shipped name such as "edsr_small_x2", or a file.
         scale: the scale that the network must have, if any.
         precision: what its adder units must compute in; "auto" takes the weights as they are. With "int8", a shipped
-            name stands for its quantised form, edsr_small_x2 for edsr_small_x2_int8.
+            name stands for its quantised form, edsr_small_x2 for edsr_small_x2_int8. "bfloat16" is float32 here: it is
+            how float32 weights are run (`addersr.inference.upscaler.Upscaler`).
 
     Raises:
         CheckpointError: there are no such weights, they cannot be read, belong to another architecture, or have
@@ -170,7 +171,7 @@ def load(
             f"{path.stem} enlarges x{model.scale}, not x{scale}; shipped weights: {_listed(shipped())}"
         )
     loaded = Loaded(model.eval(), path.stem, card, path)
-    if precision not in ("auto", loaded.precision):
+    if {"bfloat16": "float32"}.get(precision, precision) not in ("auto", loaded.precision):
         raise CheckpointError(_other_precision(name, loaded))
     return loaded
 
@@ -179,7 +180,9 @@ def _other_precision(name: str, loaded: Loaded) -> str:
     if loaded.precision == "int8":
         return f"{name} is quantised to int8; name its float32 weights"
     if not isinstance(loaded.model, EDSR):
-        return f"{name} is of {type(loaded.model).__name__}, which is in float32 only"
+        return f"{name} is of {type(loaded.model).__name__}, which has no int8 form"
+    if not adder_units(loaded.model):
+        return f"{name} is a convolutional network, which has no int8 form"
     file = f"{loaded.name}{INT8_SUFFIX}.safetensors"
     return f"{name} is in float32; quantise it: addersr quantize --model {name} --data PICTURES -o {file}"
 

@@ -18,7 +18,8 @@ from addersr.errors import AdderSRError
 
 COMMANDS = {
     "upscale": ("addersr.inference.batch", "enlarge pictures"),
-    "bench": ("addersr.evaluation.benchmark", "score a model by PSNR and SSIM on benchmark sets"),
+    "bench": ("addersr.evaluation.command", "score models by PSNR and SSIM on benchmark sets"),
+    "energy": ("addersr.evaluation.energy_command", "count a network's operations, and the energy they take"),
     "quantize": ("addersr.inference.quantize", "write a model in int8, calibrated on pictures"),
     "export": ("addersr.training.export", "write a model as weights (safetensors) or as an ONNX model"),
     "data": ("addersr.data.command", "fetch the published training sets, DIV2K and Flickr2K"),

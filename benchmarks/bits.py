@@ -33,7 +33,9 @@ SPANS: tuple[quantize.Span, ...] = ("narrow", "whole")
 
 def score(name: str, model: EDSR, sets: dict[str, list[PictureFiles]]) -> list[Result]:
     candidate = Model(name, model.scale, upscale_by(Upscaler(model)), parameter_count(model))
-    return [score_set(candidate, pictures, PROTOCOLS[DEFAULT], name=key) for key, pictures in sets.items()]
+    return [
+        score_set([candidate], pictures, PROTOCOLS[DEFAULT], name=key)[0] for key, pictures in sets.items()
+    ]
 
 
 def main() -> None:

@@ -107,6 +107,24 @@ def test_function_gives_both_pictures_and_the_true_file(upscale, weights, photo)
     assert "44 x 30 → 88 x 60" in done
 
 
+def test_energy_is_told_and_the_self_ensemble_takes_eight_times_as_much(app, weights, photo, tmp_path):
+    function = app.make_upscale({2: str(weights)}, tmp_path)
+
+    def energies(self_ensemble):
+        (_, network), done, _ = next(steps := function(str(photo), 2, self_ensemble, progress=no_progress))
+        pixels = files.read(network).pixels
+        steps.close()
+        return pixels, [float(number) for number in re.findall(r"([0-9.]+) mJ", done)]
+
+    pixels, (own, twin) = energies(False)
+    turned, (eight, _) = energies(True)
+    assert 0 < own < twin and eight == pytest.approx(8 * own, rel=0.01)
+    assert np.array_equal(
+        turned, Upscaler(checkpoint.load(weights).model, self_ensemble=True)(files.read(photo).pixels)
+    )
+    assert np.array_equal(energies(False)[0], pixels)
+
+
 def test_results_stay_until_they_are_copied_and_no_longer(upscale, photo, tmp_path):
     first, second = upscale(photo), upscale(photo)
     downloads = [Path(next(steps)[2]) for steps in (first, second)]
@@ -235,7 +253,7 @@ def upload(address, path):
 def test_a_program_cannot_have_the_computer_s_files_read(address, photo, place, event):
     """The client would upload the file that it is given; the raw protocol names it where it lies."""
     path = upload(address, photo) if place == "uploaded" else str(photo)
-    body = json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, 2]}).encode()
+    body = json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, 2, False]}).encode()
     call = urllib.request.Request(
         f"{address}gradio_api/call/upscale", body, {"Content-Type": "application/json"}
     )

@@ -1,8 +1,8 @@
 """The scoring protocols: everything between two pictures and a number in a table.
 
-All of them crop HR to a multiple of the scale, compare the Y channel, leave out `scale` pixels at each side,
-and take the mean of PSNR and SSIM over the pictures. They differ in what is rounded to 8 bits, which is worth
-0.03 dB.
+All of them crop HR to a multiple of the scale, leave out `scale` pixels at each side, and take the mean of PSNR
+and SSIM over the pictures. Those that compare Y differ in what is rounded to 8 bits, which is worth 0.03 dB; `rgb`
+compares the three channels, which is worth more than 1 dB.
 """
 
 from dataclasses import dataclass
@@ -48,6 +48,10 @@ class Protocol:
     one that takes RGB, LR is made of RGB, and Y is taken of the result.)"""
     rounded_y: bool
     """Y is rounded to 8 bits before it is compared."""
+    studio: bool = False
+    """Bicubic is clipped to 16..235, as VDSR's code clips what it hands to its network (of one channel, too)."""
+    rgb: bool = False
+    """R, G and B are compared instead of Y; it goes with `quantised` alone."""
 
     def pair(
         self,
@@ -87,69 +91,81 @@ class Protocol:
             )
         return Pair(hr, lr, grey, scale)
 
-    def y(self, rgb: npt.NDArray[Any], grey: bool = False) -> npt.NDArray[np.float64]:
-        """What is compared: Y of BT.601, (H, W, 3) 0..255 -> (H, W) float64.
+    def compared(self, rgb: npt.NDArray[Any], grey: bool = False) -> npt.NDArray[np.float64]:
+        """What is compared, in float64: Y of BT.601, (H, W, 3) 0..255 -> (H, W), or R, G and B as they are.
 
         A picture of one channel (Set14's `bridge`) is compared as it is, in 0..255: its grey is its Y. BasicSR
         and EDSR take Y in the studio range of the RGB copy instead, which shrinks the squared error by
         (219/255)^2: they score `bridge` 1.3 dB higher, and so the mean of Set14 by about 0.09 dB. A network
         sees three equal channels and may answer with three that are not, so its result is taken back to grey
         with the weights of Y brought to the full range, (65.481 R + 128.553 G + 24.966 B) / 219, which leaves
-        equal channels as they are.
+        equal channels as they are. Under `rgb` such a picture is one of three equal channels.
         """
+        if self.rgb:
+            return rgb.astype(np.float64)
         y = rgb_to_y(rgb)
         if grey:
             y = (y - 16.0) * (255.0 / 219.0)
         return _round(y) if self.rounded_y else y
 
     def bicubic(self, pair: Pair) -> npt.NDArray[np.float64]:
-        """What is compared for bicubic upscaling, (sH, sW) float64."""
+        """What is compared for bicubic upscaling, (sH, sW) or (sH, sW, 3) float64."""
         if self.quantised:
-            return self.y(imresize(pair.lr, pair.scale), pair.grey)
-        lr = imresize(self.y(pair.hr, pair.grey), output_shape=pair.lr.shape[:2])
-        return _round(imresize(lr, pair.scale))
+            return self.compared(imresize(pair.lr, pair.scale), pair.grey)
+        lr = imresize(self.compared(pair.hr, pair.grey), output_shape=pair.lr.shape[:2])
+        result = imresize(lr, pair.scale)
+        return _round(np.clip(result, 16.0, 235.0) if self.studio else result)
 
     def score(self, result: npt.NDArray[Any], pair: Pair) -> Score:
         """Score a network's result, (sH, sW, 3): uint8, or 0..255 in floating point if not quantised."""
-        return self.score_y(self.y(result, pair.grey), pair)
+        return self.score_compared(self.compared(result, pair.grey), pair)
 
-    def score_y(self, y: npt.NDArray[np.float64], pair: Pair) -> Score:
-        """Score what `y` or `bicubic` gave, (sH, sW), against HR; a ValueError where its size differs."""
-        result, reference = shave(y, pair.scale), shave(self.y(pair.hr, pair.grey), pair.scale)
-        return Score(psnr(result, reference), ssim(result, reference))
+    def score_compared(self, result: npt.NDArray[np.float64], pair: Pair) -> Score:
+        """Score what `compared` or `bicubic` gave against HR; a ValueError where its size differs.
+
+        Of three channels the squared error is pooled and SSIM is the mean, as in BasicSR.
+        """
+        ours = shave(result, pair.scale)
+        reference = shave(self.compared(pair.hr, pair.grey), pair.scale)
+        channels = zip(*(np.moveaxis(np.atleast_3d(each), -1, 0) for each in (ours, reference)), strict=True)
+        return Score(psnr(ours, reference), float(np.mean([ssim(a, b) for a, b in channels])))
 
     def describe(self) -> dict[str, str]:
         """The protocol in words, to be printed with every number."""
         rounded = "rounded to 8 bits"
+        y = "Y of BT.601, 16 + (65.481 R + 128.553 G + 24.966 B) / 255, "
+        y += (rounded if self.rounded_y else "not rounded") + "; the grey of a picture of one channel"
         return {
             "name": self.name,
             "hr": "cropped to a multiple of the scale",
             "lr": f"the set's 8-bit files, or MATLAB bicubic of HR, {rounded}"
             if self.quantised
             else "MATLAB bicubic of HR, not quantised (of RGB for a network, of 8-bit Y for bicubic)",
-            "result": f"RGB, clipped, {rounded}" if self.quantised else "clipped, RGB not rounded",
-            "channel": "Y of BT.601, 16 + (65.481 R + 128.553 G + 24.966 B) / 255, "
-            + (rounded if self.rounded_y else "not rounded")
-            + "; the grey of a picture of one channel",
+            "result": (f"RGB, clipped, {rounded}" if self.quantised else "clipped, RGB not rounded")
+            + "; bicubic clipped to 16..235" * self.studio,
+            "channel": "R, G and B; of one channel three equal ones" if self.rgb else y,
             "shave": "scale pixels at each side",
-            "psnr": "10 log10(255^2 / MSE)",
-            "ssim": "Wang 2004: 11x11 Gaussian, sigma 1.5, K1 0.01, K2 0.03, range 255, whole windows only",
-            "mean": "over the pictures of a set",
+            "psnr": "10 log10(255^2 / MSE)" + ", MSE over the three channels" * self.rgb,
+            "ssim": "Wang 2004: 11x11 Gaussian, sigma 1.5, K1 0.01, K2 0.03, range 255, whole windows only"
+            + "; mean of the channels" * self.rgb,
+            "mean": "over the pictures of a set; inf where one is equal to HR",
         }
 
 
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("float-y", quantised=True, rounded_y=False),
-        Protocol("uint8-y", quantised=True, rounded_y=True),
+        Protocol("ycbcr-float", quantised=True, rounded_y=False),
+        Protocol("ycbcr-uint8", quantised=True, rounded_y=True),
         Protocol("srcnn", quantised=False, rounded_y=True),
+        Protocol("vdsr", quantised=False, rounded_y=True, studio=True),
+        Protocol("rgb", quantised=True, rounded_y=False, rgb=True),
     )
 }
-"""`float-y` is how EDSR, BasicSR and KAIR score, but for pictures of one channel (`Protocol.y`); `srcnn` is where
-the published bicubic rows come from."""
+"""`ycbcr-float` is how EDSR, BasicSR and KAIR score, but for pictures of one channel (`Protocol.compared`). The
+published bicubic rows come from `srcnn`, `vdsr` and `ycbcr-uint8` (docs/bicubic.md)."""
 
-DEFAULT = "float-y"
+DEFAULT = "ycbcr-float"
 
 
 def _round(y: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -1,7 +1,7 @@
-"""The benchmark sets of a folder: which pictures they have, and each of them read as a protocol wants it.
+"""The sets to score on: which pictures they have, and each of them read as a protocol wants it.
 
-A set is a folder `DIR/Set5/HR` of pictures; its LR pictures may lie in `DIR/Set5/LR_bicubic/X2/*x2.*`, and
-are made from HR by MATLAB's bicubic where that folder is absent.
+A benchmark set is a folder `DIR/Set5/HR` of pictures; its LR pictures may lie in `DIR/Set5/LR_bicubic/X2/*x2.*`, and
+are made from HR by MATLAB's bicubic where that folder is absent. Any folder of pictures is a set of HR pictures, too.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,11 @@ class PictureFiles:
 def find_pictures(root: Path, name: str, scale: int) -> list[PictureFiles]:
     """The pictures of a set in the order of their names.
 
+    Args:
+        root: the folder that has the benchmark sets in it.
+        name: a set in `root`, or any folder: one with HR in it is a benchmark set, another one is of HR pictures.
+        scale: whose LR pictures are taken, where there are any.
+
     Raises:
         DataError: the folder or the set is not there, is empty, lacks some of its LR pictures, or cannot be
             read.
@@ -39,18 +44,21 @@ def find_pictures(root: Path, name: str, scale: int) -> list[PictureFiles]:
 
 
 def _find_pictures(root: Path, name: str, scale: int) -> list[PictureFiles]:
-    if not root.is_dir():
-        raise DataError(f"no such folder: {root}; --data is the folder that has the sets in it")
-    folder = root / name / "HR"
-    if not folder.is_dir():
+    places = (root / name, Path(name))
+    folder = next((place for place in places if (place / "HR").is_dir()), None)
+    hr_folder = folder / "HR" if folder else next((place for place in places if place.is_dir()), None)
+    if hr_folder is None:
+        if not root.is_dir():
+            raise DataError(f"no such folder: {root}; --data is the folder that has the sets in it")
         known = sorted(path.parent.name for path in root.glob("*/HR") if path.is_dir())
         there = f"it has {', '.join(known)}" if known else "it has none"
-        raise DataError(f"no set {name} in {root} (a folder {name}/HR with pictures in it); {there}")
-    pictures = _pictures(folder)
+        raise DataError(
+            f"no set {name} in {root} (a folder {name}/HR with pictures in it), nor a folder {name}; {there}"
+        )
+    pictures = _pictures(hr_folder)
     if not pictures:
-        raise DataError(f"no pictures in {folder}; readable are {', '.join(sorted(files.EXTENSIONS))}")
-    lr_folder = root / name / "LR_bicubic" / f"X{scale}"
-    if not lr_folder.is_dir():
+        raise DataError(f"no pictures in {hr_folder}; readable are {', '.join(sorted(files.EXTENSIONS))}")
+    if folder is None or not (lr_folder := folder / "LR_bicubic" / f"X{scale}").is_dir():
         return [PictureFiles(path, None) for path in pictures]
     return [PictureFiles(path, _find_lr(path, lr_folder, scale)) for path in pictures]
 

@@ -200,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
         check_output(jobs, args.output)
     name = args.model or checkpoint.default_name(args.scale or DEFAULT_SCALE)
     loaded = checkpoint.load(name, scale=args.scale, precision=args.precision)
-    upscaler = Upscaler(loaded.model, device=args.device, tile=args.tile)
+    upscaler = options.make_upscaler(args, loaded)
     report = Report(failed=failed)
     try:
         upscale_files(

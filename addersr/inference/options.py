@@ -1,9 +1,13 @@
 """Command-line options that several commands share, and the kinds of their values."""
 
 import argparse
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-__all__ = ["add_execution", "tile", "whole_number"]
+if TYPE_CHECKING:
+    from addersr.checkpoint import Loaded
+    from addersr.inference.upscaler import Upscaler
+
+__all__ = ["add_execution", "make_upscaler", "tile", "whole_number"]
 
 
 def whole_number(text: str, least: int = 1, most: int | None = None) -> int:
@@ -25,13 +29,21 @@ def tile(text: str) -> int | Literal["auto"]:
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how a network is run: ``--precision``, ``--tile``, ``--device``."""
+    """Add the options that say how a network is run, which `make_upscaler` takes.
+
+    ``--precision``, ``--self-ensemble``, ``--tile``, ``--device``.
+    """
     parser.add_argument(
         "--precision",
-        choices=["auto", "float32", "int8"],
+        choices=["auto", "float32", "bfloat16", "int8"],
         default="auto",
-        help="float32, or int8 for quantised weights: of a shipped NAME those of NAME_int8 (default: what the "
-        "weights are in)",
+        help="float32; bfloat16 for convolutions, adder units stay in float32; or int8 for quantised weights: of a "
+        "shipped NAME those of NAME_int8 (default: what the weights are in)",
+    )
+    parser.add_argument(
+        "--self-ensemble",
+        action="store_true",
+        help="the mean over the eight turned and mirrored views of each picture: somewhat better, 8 times as long",
     )
     parser.add_argument(
         "--tile",
@@ -42,4 +54,23 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device", default="auto", metavar="D", help="cpu, cuda, cuda:N or auto (default: auto)"
+    )
+
+
+def make_upscaler(args: argparse.Namespace, loaded: "Loaded") -> "Upscaler":
+    """Loaded weights made ready to run as the options of `add_execution` say.
+
+    Raises:
+        AdderSRError: the device is not there, or the weights cannot be run so.
+    """
+    from addersr.inference.upscaler import (
+        Upscaler,
+    )  # not at the top: commands that run no network have options too
+
+    return Upscaler(
+        loaded.model,
+        device=args.device,
+        tile=args.tile,
+        self_ensemble=args.self_ensemble,
+        bfloat16=args.precision == "bfloat16",
     )

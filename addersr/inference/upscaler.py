@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from math import isqrt
 from threading import Lock
@@ -12,12 +13,14 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
-from addersr.errors import AdderSRError, BackendError
+from addersr.errors import AdderSRError, BackendError, CheckpointError
 from addersr.images.files import Picture, Samples, from_tensor, to_tensor
 from addersr.images.resize import imresize
 from addersr.images.tiles import Box, Tile, split
+from addersr.inference.ensemble import mean_of_views
 from addersr.inference.fused import FusedEDSR, fusable
 from addersr.models import EDSR
+from addersr.models.quantized import is_quantized
 
 __all__ = ["Progress", "Upscaler", "fill_hidden"]
 
@@ -60,15 +63,28 @@ class Upscaler:
     out all the same, the tile is halved and the picture goes on; the smaller tile is kept for the pictures
     after it. An explicit tile size is never changed.
 
+    bfloat16. Convolutions compute in bfloat16, and in a convolutional network the maps between them are kept in it.
+    Adder layers, and all that belongs to their units, stay in float32, as in training (`addersr.layers.AdderUnit`):
+    sums of hundreds of magnitudes leave nothing of 8 bits of precision. So it changes head, last layer and a
+    convolutional upsampler of an adder network, and all of a convolutional one.
+
     Args:
         model: an `addersr.models` network; it is moved to ``device`` and channels-last memory and put into
             eval mode, in place. Its ``scale`` and ``radius`` are used.
         device: "cpu", "cuda", "cuda:1"..., or "auto": a CUDA device where there is one, else the CPU.
         tile: side of a tile in LR pixels without its halo, at least 1; None: always whole; "auto": as above.
+        self_ensemble: take the mean over the eight turned and mirrored views of each tile, before anything is clipped
+            or rounded (`addersr.inference.ensemble`); it takes eight times as long.
+        bfloat16: as above; a float32 network.
 
     Raises:
         BackendError: the device is unknown or not there.
+        CheckpointError: bfloat16 of a network that is quantised to int8.
         ValueError: a tile below 1.
+
+    Attributes:
+        precision: what it computes in, "float32", "bfloat16" or "int8".
+        self_ensemble: as above; it may be set between two pictures.
     """
 
     def __init__(
@@ -77,9 +93,17 @@ class Upscaler:
         *,
         device: str | torch.device = "cpu",
         tile: int | Literal["auto"] | None = "auto",
+        self_ensemble: bool = False,
+        bfloat16: bool = False,
     ) -> None:
         if isinstance(tile, int) and tile < 1:
             raise ValueError(f"tile must be at least 1, got {tile}")
+        if bfloat16 and is_quantized(model):
+            raise CheckpointError(
+                "a network that is quantised to int8 cannot run in bfloat16; name its float32 weights"
+            )
+        self.precision = "bfloat16" if bfloat16 else "int8" if is_quantized(model) else "float32"
+        self.self_ensemble = self_ensemble
         described = cast(Any, model)
         self.scale: int = described.scale
         self.radius: int = described.radius
@@ -192,10 +216,17 @@ class Upscaler:
             for done, tile in enumerate(sorted(tiles, key=_window_area, reverse=True), 1):
                 x = read(tile.window).to(self.device, self.dtype)
                 with self._lock:
-                    y = self._network(x.contiguous(memory_format=torch.channels_last))
+                    y = self._forward(x)
                 write(tile.keep.times(self.scale), y[:, :, *tile.inside.times(self.scale).slices])
                 if progress is not None:
                     progress(done, len(tiles))
+
+    def _forward(self, x: Tensor) -> Tensor:
+        bfloat16 = self.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16) if bfloat16 else nullcontext():
+            if self.self_ensemble:
+                return mean_of_views(self._network, x)
+            return self._network(x.contiguous(memory_format=torch.channels_last))
 
     def _prepare(self) -> Callable[[Tensor], Tensor]:
         return FusedEDSR(cast(EDSR, self.model)) if fusable(self.model) else self.model

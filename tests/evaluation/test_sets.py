@@ -13,7 +13,7 @@ from addersr.evaluation.protocol import PROTOCOLS
 from addersr.evaluation.sets import PictureFiles, find_pictures, load_pair
 from addersr.images.resize import imresize
 
-FLOAT_Y, SRCNN = PROTOCOLS["float-y"], PROTOCOLS["srcnn"]
+FLOAT_Y, SRCNN = PROTOCOLS["ycbcr-float"], PROTOCOLS["srcnn"]
 
 
 def store(path: Path, *shape: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -68,6 +68,26 @@ def test_a_file_of_one_channel_is_grey(root: Path) -> None:
     assert grey.grey
     assert grey.hr.shape == (30, 30, 3)
     assert not load_pair(find_pictures(root, "Set2", 2)[0], FLOAT_Y, 2).grey
+
+
+def test_any_folder_of_pictures_is_a_set_whose_lr_is_made(root: Path, tmp_path: Path) -> None:
+    holiday = tmp_path / "elsewhere" / "holiday"
+    for name in ("z.png", "y.jpg"):
+        store(holiday / name, 30, 40, 3)
+    store(holiday / "LR_bicubic" / "X2" / "zx2.png", 15, 20, 3)
+    expected = [PictureFiles(holiday / "y.jpg", None), PictureFiles(holiday / "z.png", None)]
+    assert find_pictures(root, str(holiday), 2) == expected
+    assert find_pictures(tmp_path / "elsewhere", "holiday", 2) == expected
+    assert find_pictures(root / "nowhere", str(holiday), 2) == expected
+
+
+def test_a_set_may_be_named_by_its_path_and_comes_before_a_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_pictures(root / "Other", str(root / "Set2"), 2) == find_pictures(root, "Set2", 2)
+    monkeypatch.chdir(root)
+    store(root / "plain" / "Set2" / "p.png", 30, 40, 3)
+    assert find_pictures(root / "plain", "Set2", 2)[0].lr is not None
 
 
 def test_a_missing_folder(root: Path) -> None:

@@ -52,7 +52,7 @@ def test_upscale_and_bench_take_it(weights, make_picture, tmp_path, capsys):
     ("words", "message"),
     [
         (["quantize", "--data", "x", "-o", "q.safetensors"], "is of VDSR; only EDSR can be quantised"),
-        (["upscale", "x", "-o", "y", "--precision", "int8"], "is of VDSR, which is in float32 only"),
+        (["upscale", "x", "-o", "y", "--precision", "int8"], "is of VDSR, which has no int8 form"),
     ],
 )
 def test_there_is_no_int8_form_of_it(weights, capsys, words, message):

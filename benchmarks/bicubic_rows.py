@@ -1,0 +1,116 @@
+"""The published bicubic rows of Set5, Set14, B100, Urban100 and Manga109, and what comes out here.
+
+    python benchmarks/bicubic_rows.py --data SETS -o docs/bicubic.md
+
+SETS is laid out as for `addersr bench`. A set that is not there, or of which only a part is there, such as
+SETS/Urban100_part, is in the table without figures. Exits with 1 where a row that can be compared is farther off than
+0.01 dB or 0.001.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from measure import output_file
+from tqdm import tqdm
+
+from addersr.atomic import replacing
+from addersr.errors import AdderSRError
+from addersr.evaluation.benchmark import BICUBIC, Model, score_set
+from addersr.evaluation.protocol import PROTOCOLS
+from addersr.evaluation.sets import find_pictures
+
+SCALES = (2, 3, 4)
+PSNR_LIMIT, SSIM_LIMIT = 0.01, 0.001
+
+HEAD = f"""# Bicubic, published and reproduced
+
+Written by `python benchmarks/bicubic_rows.py --data SETS -o docs/bicubic.md`. PSNR in dB / SSIM of bicubic upscaling.
+The published rows are those of VDSR (Kim et al., CVPR 2016), Manga109's that of RCAN (Zhang et al., ECCV 2018); most
+papers since reprint them. "Measured" is under the one of the protocols of `addersr bench --protocol` that a row comes
+from; the row is reproduced where that is at most {PSNR_LIMIT} dB and {SSIM_LIMIT} away.
+
+`vdsr` is SRCNN's protocol with bicubic clipped to 16..235, as VDSR's code clips what goes into its network. Manga109's
+row comes from pictures that were stored as 8-bit RGB, `ycbcr-uint8`.
+
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is published of a set."""
+
+    images: int
+    protocol: str
+    """The one it comes from."""
+    scores: tuple[tuple[float, float], ...]
+    """(PSNR, SSIM) at each of `SCALES`."""
+
+
+PUBLISHED = {
+    "Set5": Row(5, "vdsr", ((33.66, 0.9299), (30.39, 0.8682), (28.42, 0.8104))),
+    "Set14": Row(14, "vdsr", ((30.24, 0.8688), (27.55, 0.7742), (26.00, 0.7027))),
+    "B100": Row(100, "vdsr", ((29.56, 0.8431), (27.21, 0.7385), (25.96, 0.6675))),
+    "Urban100": Row(100, "vdsr", ((26.88, 0.8403), (24.46, 0.7349), (23.14, 0.6577))),
+    "Manga109": Row(109, "ycbcr-uint8", ((30.80, 0.9339), (26.95, 0.8556), (24.89, 0.7866))),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="SETS", help="as for addersr bench")
+    parser.add_argument("-o", "--output", type=output_file, required=True, metavar="FILE", help="Markdown")
+    args = parser.parse_args()
+    try:
+        text, missed = table(args.data)
+    except AdderSRError as error:
+        sys.exit(f"error: {error}")
+    with replacing(args.output) as part:
+        part.write_text(text, encoding="utf-8")
+    print(text)
+    return int(missed)
+
+
+def table(root: Path) -> tuple[str, bool]:
+    """The page, and whether a row is missed."""
+    lines = [
+        "| set | scale | protocol | published | measured | difference | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    hashes, missed = [], False
+    for name, row in tqdm(PUBLISHED.items(), "sets", leave=False, disable=None):
+        folder = _folder(root, name)
+        for scale, published in zip(SCALES, row.scores, strict=True):
+            start = f"| {name} | x{scale} | `{row.protocol}` | {published[0]:.2f} / {published[1]:.4f} | "
+            pictures = find_pictures(root, folder, scale) if folder else []
+            if len(pictures) != row.images:
+                lines.append(f"{start} | | {len(pictures)} of {row.images} pictures at hand: not compared |")
+                continue
+            (own,) = score_set([Model(BICUBIC, scale)], pictures, PROTOCOLS[row.protocol], name=name)
+            off = own.psnr - published[0], own.ssim - published[1]
+            holds = abs(off[0]) <= PSNR_LIMIT and abs(off[1]) <= SSIM_LIMIT
+            missed |= not holds
+            verdict = "reproduced" if holds else "**missed**"
+            lines.append(
+                f"{start}{own.psnr:.4f} / {own.ssim:.5f} | {off[0]:+.4f} / {off[1]:+.5f} | {verdict} |"
+            )
+            hashes.append(f"| {name} | x{scale} | {own.images} | {own.hr_sha256} |")
+    lines += [
+        "",
+        "The pictures: SHA-256 of HR, cropped to a multiple of the scale, 8-bit RGB, one after another in the order of",
+    ]
+    lines += ["their names.", "", "| set | scale | pictures | SHA-256 |", "|---|---|---|---|", *hashes]
+    return HEAD + "\n".join(lines) + "\n", missed
+
+
+def _folder(root: Path, name: str) -> str | None:
+    """The set, or else a part of it."""
+    found = [path.parent.name for path in [*root.glob(f"{name}/HR"), *sorted(root.glob(f"{name}_*/HR"))]]
+    return found[0] if found else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
