@@ -151,7 +151,7 @@ def test_the_command_line_beats_the_checkpoint_and_says_so(command, last, said):
     }
     words = [word for option in changed.items() for word in option]
     assert command("fit", *PLAIN, *words, "--ckpt_path", "last") == 0
-    for change in ("learning_rate 0.001 -> 0.0002", "max_steps 3 -> 5", "data.batch_size 2 -> 3"):
+    for change in ("learning_rate 0.002 -> 0.0002", "max_steps 3 -> 5", "data.batch_size 2 -> 3"):
         assert re.search(
             f"Going on with other values than the checkpoint's: .*{re.escape(change)}", said.text
         )
