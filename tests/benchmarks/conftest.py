@@ -10,7 +10,7 @@ import pytest
 from addersr.images import files
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-MODULES = ("measure", "runtimes", "ops", "networks", "bits", "ablation")
+MODULES = ("measure", "runtimes", "ops", "networks", "bits", "ablation", "bicubic_rows", "results")
 
 
 @pytest.fixture
@@ -20,15 +20,16 @@ def benchmarks(monkeypatch):
     for name in MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
     import ablation
+    import bicubic_rows
     import bits
     import measure
     import networks
     import ops
+    import results
     import runtimes
 
-    yield SimpleNamespace(
-        ablation=ablation, bits=bits, measure=measure, networks=networks, ops=ops, runtimes=runtimes
-    )
+    modules = (ablation, bicubic_rows, bits, measure, networks, ops, results, runtimes)
+    yield SimpleNamespace(**{module.__name__: module for module in modules})
     for name in MODULES:
         del sys.modules[name]
 

@@ -35,8 +35,8 @@ class InThisProcess:
     """Stands for the process of a training, which takes ten seconds to start."""
 
     def __init__(self, words, **_):
-        assert words[:3] == [sys.executable, "-m", "addersr.cli"]
-        self.code = addersr(words[3:])
+        assert words[:4] == [sys.executable, "-P", "-m", "addersr.cli"]
+        self.code = addersr(words[4:])
 
     def wait(self):
         return self.code

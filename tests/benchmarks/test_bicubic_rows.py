@@ -1,0 +1,35 @@
+"""bicubic_rows.py: published bicubic rows beside what comes out here."""
+
+import re
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def page(benchmarks, monkeypatch, tmp_path, picture):
+    """page(published) is the exit code and the page, where `published` is (PSNR, SSIM) at each scale of one picture."""
+    rows = benchmarks.bicubic_rows
+
+    def run(published, images=1):
+        monkeypatch.setattr(rows, "PUBLISHED", {"Tiny": rows.Row(images, "vdsr", published)})
+        output = tmp_path / "page.md"
+        monkeypatch.setattr(sys, "argv", ["x", "--data", str(tmp_path / "sets"), "-o", str(output)])
+        return rows.main(), output.read_text()
+
+    return run
+
+
+def test_a_row_is_reproduced_or_missed_by_what_is_measured(page):
+    code, text = page(((99.0, 0.5),) * 3)
+    measured = [tuple(map(float, pair)) for pair in re.findall(r"([0-9.]+) / ([0-9.]+) \| [+-]", text)]
+    assert code == 1 and text.count("**missed**") == len(measured) == 3
+    code, text = page(tuple((psnr + 0.009, ssim - 0.0009) for psnr, ssim in measured))
+    assert code == 0 and text.count("| reproduced |") == 3
+    code, text = page((*measured[:2], (measured[2][0], measured[2][1] + 0.0011)))
+    assert code == 1 and text.count("| reproduced |") == 2
+
+
+def test_a_part_of_a_set_is_not_compared(page):
+    code, text = page(((99.0, 0.5),) * 3, images=2)
+    assert code == 0 and text.count("1 of 2 pictures at hand: not compared") == 3 and "missed" not in text
