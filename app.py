@@ -131,8 +131,11 @@ def make_upscale(models: dict[int, str], folder: Path) -> Callable[..., Iterator
 
 
 def _energy(upscaler: Upscaler, height: int, width: int) -> str:
-    """The line about energy, see `addersr.evaluation.energy`."""
-    energy = estimate(cast(Network, upscaler.model), height, width)
+    """The line about energy, see `addersr.evaluation.energy`; empty where it cannot be told."""
+    try:
+        energy = estimate(cast(Network, upscaler.model), height, width)
+    except AdderSRError:  # an operator that it cannot count is no reason to withhold the picture
+        return ""
     passes = len(VIEWS) if upscaler.self_ensemble else 1
     own, twin = energy.mj * passes, energy.twin_mj * passes
     beside = "" if own == twin else f"; of its convolutional twin {twin:.3g} mJ"

@@ -80,6 +80,10 @@ def table(root: Path) -> tuple[str, bool]:
         "| set | scale | protocol | published | measured | difference | |",
         "|---|---|---|---|---|---|---|",
     ]
+    if not any(_folder(root, name) for name in PUBLISHED):
+        raise AdderSRError(
+            f"{root} has none of {', '.join(PUBLISHED)} in it; --data is the folder with the sets"
+        )
     hashes, missed = [], False
     for name, row in tqdm(PUBLISHED.items(), "sets", leave=False, disable=None):
         folder = _folder(root, name)

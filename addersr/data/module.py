@@ -196,9 +196,9 @@ class SuperResolutionData(pl.LightningDataModule):
     def _whole(self, sources: list[Source]) -> DataLoader[NamedPair]:
         pictures = WholePictures(build(sources, self.scale, self.cache_dir))
         trainer = self.trainer
-        assert trainer is not None
-        several = trainer.world_size > 1
-        split = EvenSplit(pictures, trainer.world_size, trainer.global_rank) if several else None
+        split = None
+        if trainer is not None and trainer.world_size > 1:
+            split = EvenSplit(pictures, trainer.world_size, trainer.global_rank)
         return DataLoader(pictures, batch_size=None, sampler=split)
 
 

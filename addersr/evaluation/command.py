@@ -98,6 +98,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         _score(found, models, sets, comparison)
+    except BaseException as error:
+        found.notes.append(f"not complete: {str(error) or 'interrupted'}")
+        raise
     finally:
         if found.results:
             for option, path in outputs.items():
@@ -120,7 +123,7 @@ def _score(
     longest_model = max(len(model.name) for each in models.values() for model in each)
     names = [name for _, name, _ in all_sets]
     if found.per_picture:
-        names += [f"  {picture.hr.name}" for _, _, pictures in all_sets for picture in pictures]
+        names += [f"{name}/{picture.hr.name}" for _, name, pictures in all_sets for picture in pictures]
     longest_set = max(map(len, names))
 
     print(report.terminal_line(report.TITLES, longest_set, longest_model), flush=True)

@@ -106,10 +106,10 @@ class Comparison:
                 f"--crop {crop.left},{crop.top},{crop.width},{crop.height} is not inside {picture.hr.name}, "
                 f"{width}x{height} pixels at x{result.scale}"
             )
-        whole = (picture.hr.stem, f"{Path(result.set).name} x{result.scale}, {protocol.name}")
+        whole = (picture.hr.stem, f"{_set_name(result.set)} x{result.scale}, {protocol.name}")
         hr = Panel(pair.hr[crop.slices], "HR", "PSNR in dB: crop / picture")
         panels = [each.panel(crop) for each in shown]
-        stem = f"{Path(result.set).name}_x{result.scale}_{_file_stem(picture.hr, result)}"
+        stem = f"{_set_name(result.set)}_x{result.scale}_{_file_stem(picture.hr, result)}"
         self._save(stem, strip(pair.hr, crop, whole, [hr, *panels]))
         hr = Panel(pair.hr[crop.slices], "HR", f"{whole[0]}, {whole[1]}")
         self._save(f"{stem}_error", error_strip(hr, [each.error_panel(crop) for each in shown], crop))
@@ -148,6 +148,11 @@ def prepare(args: argparse.Namespace, sets: dict[int, dict[str, list[PictureFile
     for name in args.compare_pictures or []:
         if not any(_is_named(picture, [name]) for picture in pictures):
             raise DataError(f"--compare-pictures: no set has a picture {name}; they have {_some(pictures)}")
+    names = [_set_name(name) for name in next(iter(sets.values()))]
+    if len(set(names)) < len(names):
+        raise DataError(
+            "--compare: two sets have one name, and their pictures would be written over each other"
+        )
     return Comparison(args.compare, args.compare_pictures, args.crop)
 
 
@@ -206,6 +211,10 @@ def _disagreement(shown: Sequence[_Shown]) -> npt.NDArray[np.float64]:
 
 def _y(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return rgb_to_y(values) if values.ndim == 3 else values
+
+
+def _set_name(name: str) -> str:
+    return Path(name).resolve().name
 
 
 def _is_named(picture: PictureFiles, names: Sequence[str]) -> bool:

@@ -47,7 +47,7 @@ def cells(result: Result, picture: PictureScore | None = None) -> list[str]:
     gain = f"{derived['psnr_gain']:+.2f} / {derived['ssim_gain']:+.4f}"
     return [
         f"x{result.scale}",
-        f"  {picture.name}" if picture else result.set,
+        f"{result.set}/{picture.name}" if picture else result.set,
         result.model,
         f"{row.psnr:.2f}",
         f"{row.ssim:.4f}",

@@ -39,16 +39,19 @@ def _find() -> str | None:
     The second is for a source tree that is in the installation's way: Python looks first where a script lies, and so
     `python app.py` takes the package from there, which has nothing compiled in it.
     """
-    name, own = "addersr.ops._kernels", Path(__file__)
+    name, own = "addersr.ops._kernels", Path(__file__).parent
     spec = importlib.util.find_spec(name)
     for folder in sys.path:
         if spec is not None:
             break
         ops = Path(folder, "addersr", "ops")
-        same = ops / own.name
-        if same.is_file() and same.read_bytes() == own.read_bytes():
+        if _code(ops) == _code(own):
             spec = PathFinder.find_spec(name, [str(ops)])
     return None if spec is None else spec.origin
+
+
+def _code(ops: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in ops.glob("*.py")}
 
 
 @cache

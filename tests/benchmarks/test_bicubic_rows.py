@@ -30,6 +30,14 @@ def test_a_row_is_reproduced_or_missed_by_what_is_measured(page):
     assert code == 1 and text.count("| reproduced |") == 2
 
 
+def test_a_folder_without_sets_is_refused_and_the_page_stays(page, picture, tmp_path):
+    _, text = page(((99.0, 0.5),) * 3)
+    (tmp_path / "sets" / "Tiny").rename(tmp_path / "sets" / "Other")
+    with pytest.raises(SystemExit, match="has none of Tiny in it"):
+        page(((99.0, 0.5),) * 3)
+    assert (tmp_path / "page.md").read_text() == text
+
+
 def test_a_part_of_a_set_is_not_compared(page):
     code, text = page(((99.0, 0.5),) * 3, images=2)
     assert code == 0 and text.count("1 of 2 pictures at hand: not compared") == 3 and "missed" not in text

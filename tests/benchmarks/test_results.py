@@ -46,7 +46,9 @@ def test_published_energies_are_of_the_networks_as_published(benchmarks):
     """Those that papers give for 1280x720: counted where this package has the network, or from their MACs."""
     found = {entry.name: entry.mj for entry in benchmarks.results.published()}
     expected = {"SRCNN": 52.7 * 4.6, "VDSR": 2818, "VDSR, adder": 1106, "EDSR": 43170, "EDSR, adder": 18437}
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=0.5)  # as far as they are printed
+    assert {name: found[name] for name in expected} == pytest.approx(
+        expected, abs=0.5
+    )  # as far as they are printed
 
 
 def test_what_is_not_there_is_told_in_a_line(results, monkeypatch, tmp_path, picture):

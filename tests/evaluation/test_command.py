@@ -258,7 +258,9 @@ def test_the_sets_before_a_failure_are_kept(
     path = tmp_path / "scores.json"
     with pytest.raises(ImageError, match=r"grey\.png"):
         bench(tmp_path, "--set", "Mixed", "Broken", "--model", BICUBIC, "--json", path)
-    assert [result["set"] for result in json.loads(path.read_text())["results"]] == ["Mixed"]
+    written = json.loads(path.read_text())
+    assert [result["set"] for result in written["results"]] == ["Mixed"]
+    assert "not complete" in written["notes"][0] and "grey.png" in written["notes"][0]
     assert "x2     Mixed   bicubic" in capsys.readouterr().out
 
 

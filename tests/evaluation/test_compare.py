@@ -105,6 +105,15 @@ def test_a_crop_outside_is_refused(root: Path, bench: Bench, tmp_path: Path) -> 
     assert not (tmp_path / "c").exists()
 
 
+def test_sets_whose_pictures_would_have_one_name_are_refused(
+    root: Path, bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--set", root / "Files/HR", root / "Mixed/HR", "--model", BICUBIC, "--compare", tmp_path / "c")
+    with pytest.raises(DataError, match="two sets have one name"):
+        bench(root, *words)
+    assert not (tmp_path / "c").exists() and not capsys.readouterr().out
+
+
 def test_a_folder_that_cannot_be_made_is_refused_before_the_work(
     root: Path, bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,8 @@ def test_they_agree_with_scikit_image(seed: int) -> None:
     a = smooth + random.normal(0, 0.02 * data_range, size=smooth.shape)
     b = a + random.normal(0, data_range * 10.0 ** random.uniform(-4, 0), size=a.shape)
     if seed % 3 == 0:
-        data_range, (a, b) = 255.0, (np.clip(x * 255 / data_range, 0, 255).astype(np.uint8) for x in (a, b))
+        a, b = (np.clip(x * 255 / data_range, 0, 255).astype(np.uint8) for x in (a, b))
+        data_range = 255.0
         b[0, 0] ^= 1  # so that they are not equal
     if seed % 3 == 1:
         a, b = a.astype(np.float32), b.astype(np.float32)
