@@ -225,7 +225,8 @@ def main() -> None:
     others = published()
     take_times([*own, *others], args.repeats)
     models = " ".join(f"--model {entry.name}" for entry in own)
-    text = page(own, others, low, f"python benchmarks/results.py --data SETS {models} -o docs")
+    command = f"python benchmarks/results.py --data SETS --set {' '.join(args.sets)} {models} -o docs"
+    text = page(own, others, low, command)
     entries = [
         {key: value for key, value in vars(entry).items() if key != "upscaler"} for entry in [*own, *others]
     ]
