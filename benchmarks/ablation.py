@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import measure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from addersr import checkpoint
@@ -149,7 +150,7 @@ def run(args: argparse.Namespace) -> None:
         AdderSRError: what is given cannot be used, or, when all others are done, some trainings failed.
     """
     # What can be wrong is found out before the hours that the trainings take.
-    need_matplotlib()
+    measure.need_matplotlib()
     for folder in args.train_dirs:
         if not Path(folder).is_dir():
             raise AdderSRError(f"there is no folder {folder}; give folders of pictures with --train-dirs")
@@ -198,14 +199,6 @@ def do(
     write_json(result, {"row": name, "seed": seed, "recipe": own, "curve": curve(folder)} | scores)
 
 
-def need_matplotlib() -> None:
-    """Raises AdderSRError where it is not installed."""
-    try:
-        import matplotlib  # noqa: F401  # only whether it is there
-    except ImportError as error:
-        raise AdderSRError("the plot needs matplotlib: pip install '.[benchmarks]'") from error
-
-
 def shared_options(args: argparse.Namespace) -> Options:
     """The options of addersr fit that all rows have alike."""
     common: Options = {
@@ -247,7 +240,8 @@ def same_as_before(path: Path, recipe: Options) -> None:
     """
     made = any(path.parent.rglob("seed*.json")) or any(path.parent.rglob("last.ckpt"))
     if not path.exists() or not (made or path.parent.with_suffix(".json").exists()):
-        return write_json(path, recipe)
+        write_json(path, recipe)
+        return
     before = json.loads(path.read_text(encoding="utf-8"))
     wanted = json.loads(json.dumps(recipe))
     if differ := sorted(key for key in before.keys() | wanted.keys() if before.get(key) != wanted.get(key)):
@@ -256,7 +250,6 @@ def same_as_before(path: Path, recipe: Options) -> None:
             f"{path.parent} has results of another recipe: {key} was {before.get(key)!r} and is "
             f"{wanted.get(key)!r}; choose another --runs"
         )
-    return None
 
 
 def fit(chosen: Options, last: Path, threads: int | None) -> None:
@@ -371,7 +364,7 @@ def spread(values: list[float], digits: int) -> str:
 
 def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """PSNR over steps as a PNG file: each row's mean over the seeds, in a band from the worst to the best."""
-    from matplotlib.figure import Figure  # not at the top: `need_matplotlib` tells of it in one line
+    from matplotlib.figure import Figure  # not at the top: `measure.need_matplotlib` tells of it
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()

@@ -11,6 +11,7 @@ threads and fills the caches, is not timed.
 import argparse
 import ctypes
 import importlib.metadata
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -225,6 +226,12 @@ def need_kernels() -> None:
     """End the script where the compiled kernels, which it is about, are not there."""
     if reason := cpu.unavailable_reason():
         sys.exit(f"the native kernels cannot run: {reason}")
+
+
+def need_matplotlib() -> None:
+    """End the script where what draws its plot is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        sys.exit("error: the plot needs matplotlib: pip install '.[benchmarks]'")
 
 
 def output_file(text: str) -> Path:

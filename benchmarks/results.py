@@ -174,7 +174,7 @@ def _score(score: tuple[float, float]) -> str:
 
 def plot(own: list[Entry], others: list[Entry], name: str, path: Path) -> None:
     """PSNR on one set over time, and over energy; ours are filled."""
-    from matplotlib.figure import Figure  # not at the top: `main` tells of it in one line
+    from matplotlib.figure import Figure  # not at the top: `measure.need_matplotlib` tells of it
 
     figure = Figure(figsize=(12, 5.5), layout="constrained")
     units = {"ms": "CPU time for 1280x720, ms", "mj": "energy of the layers for 1280x720, mJ"}
@@ -211,10 +211,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of timing (default: %(default)s)")
     args = parser.parse_args()
-    try:
-        import matplotlib  # noqa: F401  # only whether it is there
-    except ImportError:
-        sys.exit("error: the plot needs matplotlib: pip install '.[benchmarks]'")
+    measure.need_matplotlib()
     measure.need_kernels()
     if not args.output.is_dir():
         sys.exit(f"error: no folder {args.output}; make it, or choose another -o")

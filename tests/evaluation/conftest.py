@@ -14,20 +14,21 @@ from addersr.evaluation.command import add_arguments, run
 from addersr.models.presets import build
 
 
+def saved(preset: str, path: Path) -> Path:
+    """A file of random weights."""
+    torch.manual_seed(0)
+    checkpoint.save(path, build(preset), {})
+    return path
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    checkpoint.save(path, build("edsr_tiny_x2"), {})
-    return path
+    return saved("edsr_tiny_x2", tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="session")
 def weights_x3(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny_x3.safetensors"
-    checkpoint.save(path, build("edsr_tiny_x3"), {})
-    return path
+    return saved("edsr_tiny_x3", tmp_path_factory.mktemp("weights") / "tiny_x3.safetensors")
 
 
 @pytest.fixture(scope="session")
