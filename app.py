@@ -27,8 +27,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from addersr import checkpoint
+from addersr.energy.estimate import estimate
 from addersr.errors import AdderSRError, CheckpointError, ImageError
-from addersr.evaluation.energy import estimate
 from addersr.images import files
 from addersr.images.files import Picture
 from addersr.images.resize import imresize
@@ -131,7 +131,7 @@ def make_upscale(models: dict[int, str], folder: Path) -> Callable[..., Iterator
 
 
 def _energy(upscaler: Upscaler, height: int, width: int) -> str:
-    """The line about energy, see `addersr.evaluation.energy`; empty where it cannot be told."""
+    """The line about energy, see `addersr.energy.estimate`; empty where it cannot be told."""
     try:
         energy = estimate(cast(Network, upscaler.model), height, width)
     except AdderSRError:  # an operator that it cannot count is no reason to withhold the picture

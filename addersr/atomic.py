@@ -1,13 +1,19 @@
 """Files that are whole or not there: written under a temporary name, then renamed."""
 
 import os
-import tempfile
+import secrets
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+if sys.platform != "win32":
+    import fcntl
+
 PREFIX = ".addersr-"
-"""How the names of the temporary files begin."""
+"""How the names of all temporary files begin."""
+
+_PART = f"{PREFIX}part-"  # those of `replacing`, which hold a lock as long as their writer lives
 
 
 @contextmanager
@@ -20,15 +26,59 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder is not there or cannot be written to, or `path` cannot be replaced.
     """
-    handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    part = Path(name)
+    descriptor, part = _new_part(path)
     try:
         yield part
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _new_part(path: Path) -> tuple[int | None, Path]:
+    while True:
+        part = path.with_name(f"{_PART}{secrets.token_hex(8)}{path.suffix}")
+        # Not by tempfile, whose files are for their owner only: the umask cannot be asked for in a process of threads.
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if sys.platform == "win32":  # where a file that is open cannot be renamed
+            os.close(descriptor)
+            return None, part
+        # Between the two, `remove_abandoned` may have found it without a lock: then it is gone or about to go.
+        if _lock(descriptor) is not False and os.fstat(descriptor).st_nlink:
+            return descriptor, part
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether it is ours now; None where the file system or the platform has no locks."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+    return None
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of `replacing` in a folder whose writers were killed.
+
+    A writer holds a lock, which ends with it, so files that are being written are left alone, be it by another
+    process or, where their common file system has locks, another machine. Without locks nothing is removed.
+
+    Raises:
+        OSError: the folder cannot be read, or such a file not be removed.
+    """
+    for part in folder.glob(f"{_PART}*"):
+        with suppress(FileNotFoundError):  # renamed by its writer in the meantime
+            descriptor = os.open(part, os.O_RDWR)
+            try:
+                if _lock(descriptor) and os.path.samestat(os.fstat(descriptor), part.stat()):
+                    part.unlink()
+            finally:
+                os.close(descriptor)

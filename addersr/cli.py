@@ -1,6 +1,6 @@
 """The command line. Each command's arguments and work live beside what it commands; here they are only listed.
 
-Exit codes: 0 done, 1 an error or a partial failure, 2 a wrong command line, 130 interrupted.
+Exit codes: 0 done, 1 an error or a partial failure, 2 a wrong command line, 130 interrupted (143 by SIGTERM).
 """
 
 import argparse
@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 from typing_extensions import override
 
 from addersr import __version__
-from addersr.errors import AdderSRError
+from addersr.errors import AdderSRError, UsageError
 
 COMMANDS = {
-    "upscale": ("addersr.inference.batch", "enlarge pictures"),
+    "upscale": ("addersr.inference.command", "enlarge pictures"),
     "bench": ("addersr.evaluation.command", "score models by PSNR and SSIM on benchmark sets"),
     "energy": ("addersr.evaluation.energy_command", "count a network's operations, and the energy they take"),
     "quantize": ("addersr.inference.quantize", "write a model in int8, calibrated on pictures"),
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except AdderSRError as error:
         _complain(error)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("addersr: interrupted", file=sys.stderr)
         return 130

@@ -4,7 +4,8 @@ AdderSRError
 ├── BackendError      an explicit backend that cannot run
 ├── CheckpointError   weights that cannot be found, read or do not fit
 ├── DataError         a data set that is missing, incomplete or damaged
-└── ImageError        a picture that cannot be read or written
+├── ImageError        a picture that cannot be read or written
+└── UsageError        a command line whose parts do not go together
 
 Each message is one line: what is wrong, with the offending value, and what to do. The command line prints it
 without a traceback and exits with a code other than 0.
@@ -29,3 +30,7 @@ class DataError(AdderSRError):
 
 class ImageError(AdderSRError):
     """A picture cannot be read or written."""
+
+
+class UsageError(AdderSRError):
+    """A command line whose parts do not go together; the exit code is 2, as for one that cannot be parsed."""

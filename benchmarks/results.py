@@ -29,10 +29,10 @@ from measure import Call
 
 from addersr import checkpoint
 from addersr.atomic import replacing
+from addersr.energy import estimate as energy
+from addersr.energy.operations import Operations
 from addersr.errors import AdderSRError
-from addersr.evaluation import energy
 from addersr.evaluation.benchmark import BICUBIC, Model, score_set, upscale_by
-from addersr.evaluation.operations import Operations
 from addersr.evaluation.protocol import DEFAULT, PROTOCOLS
 from addersr.evaluation.sets import find_pictures
 from addersr.inference.upscaler import Upscaler

@@ -167,7 +167,7 @@ def test_alpha_is_in_both_pictures(upscale, tmp_path):
 def test_errors_of_the_function_are_for_the_page(app, upscale, text, photo, monkeypatch):
     with pytest.raises(gr.Error, match="Choose a picture first"):
         next(upscale(None))
-    with pytest.raises(gr.Error, match=r"'text.png: not a PNG, JPEG, WebP or BMP picture"):
+    with pytest.raises(gr.Error, match=r"'text.png: not a PNG, JPEG, WebP, TIFF, GIF or BMP picture"):
         next(upscale(text))
     monkeypatch.setattr(app, "MAX_RESULT_PIXELS", 44 * 30 * 4 - 1)
     with pytest.raises(gr.Error, match="44 x 30 is too many pixels"):
@@ -238,7 +238,7 @@ def test_client_gets_the_results(client, photo):
 
 
 def test_client_gets_the_error(client, text):
-    with pytest.raises(AppError, match="not a PNG, JPEG, WebP or BMP picture"):
+    with pytest.raises(AppError, match="not a PNG, JPEG, WebP, TIFF, GIF or BMP picture"):
         client.predict(handle_file(str(text)), 2, api_name="/upscale")
 
 
@@ -326,7 +326,7 @@ def test_browser_shows_the_error(page, text):
     start(page, text)
     toast = page.get_by_test_id("toast-body")
     toast.wait_for()
-    assert "text.png: not a PNG, JPEG, WebP or BMP picture" in toast.inner_text()
+    assert "text.png: not a PNG, JPEG, WebP, TIFF, GIF or BMP picture" in toast.inner_text()
     assert page.get_by_role("button", name="Download").is_disabled()
 
 

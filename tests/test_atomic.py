@@ -1,11 +1,13 @@
 """Files are whole or not there."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from addersr.atomic import replacing
+from addersr.atomic import remove_abandoned, replacing
 
 
 def test_success_replaces(tmp_path: Path) -> None:
@@ -35,3 +37,46 @@ def test_failure_leaves_what_was_there(tmp_path: Path, error: type[BaseException
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError), replacing(tmp_path / "missing" / "a.txt"):
         raise AssertionError("not reached")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from addersr.atomic import remove_abandoned, replacing
+with replacing(Path(sys.argv[1])) as part:
+    part.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
+    other = tmp_path / ".addersr-other.txt"
+    other.write_text("not ours")
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "a.txt")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == b"writing\n"
+        remove_abandoned(tmp_path)
+        assert len(os.listdir(tmp_path)) == 2
+        writer.kill()
+        writer.wait()
+        assert len(os.listdir(tmp_path)) == 2
+        remove_abandoned(tmp_path)
+        assert os.listdir(tmp_path) == [other.name]
+
+
+def test_a_writer_whose_file_is_taken_away_before_it_is_locked_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def open_and_lose(path: Path, flags: int, mode: int = 0o777) -> int:
+        descriptor = opened(path, flags, mode)
+        monkeypatch.setattr(os, "open", opened)
+        remove_abandoned(tmp_path)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    with replacing(tmp_path / "a.txt") as part:
+        part.write_text("new")
+    assert os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "new"

@@ -106,8 +106,7 @@ def test_quantised_weights_from_the_command_line(tmp_path: Path) -> None:
             precision,
             "--device",
             "cpu",
-            "--if-exists",
-            "overwrite",
+            "--overwrite",
         )
         return run("upscale", str(picture), "-o", out, *options)
 

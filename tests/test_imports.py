@@ -25,7 +25,8 @@ def test_light_modules(module: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "addersr.inference.batch",
+        "addersr.inference.api",
+        "addersr.inference.command",
         "addersr.inference.quantize",
         "addersr.inference.upscaler",
         "addersr.evaluation.benchmark",
@@ -34,6 +35,14 @@ def test_light_modules(module: str) -> None:
 )
 def test_neither_lightning_nor_gradio(module: str) -> None:
     assert not {"lightning", "gradio"} & set(loaded_by(f"import {module}"))
+
+
+def test_the_package_alone_loads_nothing_at_all() -> None:
+    probe = "import sys, addersr; print(*{'torch', 'numpy', 'PIL', 'scipy'} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout
+        == "\n"
+    )
 
 
 def test_triton_waits_for_a_cuda_tensor() -> None:

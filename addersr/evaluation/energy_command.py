@@ -2,20 +2,18 @@
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from addersr import checkpoint
+from addersr.energy.estimate import FLOAT32, INT8, Energy, Precision, measure
+from addersr.energy.operations import EXPONENTIAL, LOGARITHM, Operations
 from addersr.errors import CheckpointError
-from addersr.evaluation.energy import FLOAT32, INT8, Energy, Precision, measure
-from addersr.evaluation.operations import EXPONENTIAL, LOGARITHM, Operations
+from addersr.inference import options
 from addersr.models import PRESETS, build
 from addersr.models.presets import Network
-
-_MOST_SIDE = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output-size",
-        type=_size,
+        type=options.size,
         default=(1280, 720),
         metavar="WIDTHxHEIGHT",
         help="of the result, in pixels; rounded up to a multiple of the scale (default: 1280x720)",
@@ -40,15 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="layers of the upsampler of an EDSR that is named by its shape (default: adder)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
-    if match is None or max(map(int, match.groups())) > _MOST_SIDE:
-        raise argparse.ArgumentTypeError(
-            f"must be WIDTHxHEIGHT, such as 1280x720, each at most {_MOST_SIDE}, got {text!r}"
-        )
-    return int(match[1]), int(match[2])
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,9 +8,9 @@ picture, must go.
 import re
 import struct
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
-__all__ = ["fit_exif", "fit_xmp", "profile_space", "upright_exif", "upright_xmp"]
+__all__ = ["fit_exif", "fit_xmp", "raw_profile", "upright_exif", "upright_xmp", "xmp_orientation"]
 
 _EXIF_HEADER = b"Exif\0\0"
 _LONG = 4  # TIFF's type of a 32-bit unsigned integer
@@ -84,38 +84,39 @@ class _Exif:
         return _EXIF_HEADER + bytes(self.data) if self.end > self.first + 2 else None
 
 
-def upright_exif(image: Image.Image) -> tuple[int, bytes | None]:
-    """The orientation to apply, 1 to 8, and the picture's EXIF without it and without its thumbnail.
+def upright_exif(raw: bytes | None) -> tuple[int | None, bytes | None]:
+    """The orientation to apply, None if EXIF gives none, and EXIF without it and without its thumbnail.
 
-    Where EXIF gives no orientation, that of XMP counts. EXIF that cannot be parsed is dropped: damaged
-    metadata is no reason to refuse a picture.
+    EXIF that cannot be parsed is dropped: damaged metadata is no reason to refuse a picture. (Not by Pillow, whose
+    parser takes gigabytes for a small file whose values overlap.)
     """
-    orientation = None
+    if raw is None:
+        return None, None
     try:
-        parsed = image.getexif()
-        orientation = parsed.get(ExifTags.Base.Orientation)
-        # ImageMagick's PNG files may hold EXIF as text, which Pillow alone takes apart.
-        raw = image.info.get("exif") or (parsed.tobytes() if len(parsed) else b"")
-        exif = _without_orientation_and_thumbnail(raw) if raw else None
-    except MemoryError:
-        raise
-    except Exception:  # the parsers raise whatever damaged bytes lead them to
-        exif = None
-    if orientation is None:
-        orientation = _xmp_orientation(image.info.get("xmp"))
-    return (orientation if orientation in range(1, 9) else 1), exif
+        exif = _Exif(raw)
+        exif.drop_thumbnail()
+        position = exif.entries(exif.first).get(ExifTags.Base.Orientation)
+        orientation = None if position is None else exif.number("H", position + 8)
+        exif.drop(ExifTags.Base.Orientation)
+        return orientation, exif.tobytes()
+    except (KeyError, struct.error):
+        return None, None
 
 
-def _xmp_orientation(xmp: bytes | None) -> int:
+def xmp_orientation(xmp: bytes | None) -> int | None:
+    """The orientation that XMP gives."""
     match = _XMP_ORIENTATION.search(xmp or b"")
-    return int((match[2] or match[3] or b"1")[:2]) if match else 1
+    return int((match[2] or match[3] or b"1")[:2]) if match else None
 
 
-def _without_orientation_and_thumbnail(raw: bytes) -> bytes | None:
-    exif = _Exif(raw)
-    exif.drop_thumbnail()
-    exif.drop(ExifTags.Base.Orientation)
-    return exif.tobytes()
+def raw_profile(text: str) -> bytes:
+    r"""The bytes that ImageMagick puts into a text chunk of PNG: "\niptc\n      42\n" and hexadecimal digits.
+
+    Raises:
+        ValueError: they are not there.
+    """
+    _, _name, length, *digits = text.split("\n")
+    return bytes.fromhex("".join(digits))[: int(length)]
 
 
 def fit_exif(exif: bytes | None, height: int, width: int) -> bytes | None:
@@ -154,8 +155,3 @@ def fit_xmp(xmp: bytes | None, height: int, width: int) -> bytes | None:
         return match[1] + str(width if is_width else height).encode()
 
     return _XMP_SIZE.sub(size, xmp)
-
-
-def profile_space(icc_profile: bytes | None) -> bytes | None:
-    """The colour space an ICC profile is made for, b"RGB ", b"GRAY", b"CMYK"... (ICC.1, 7.2.6)."""
-    return None if icc_profile is None else icc_profile[16:20]

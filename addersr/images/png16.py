@@ -24,9 +24,12 @@ _ROWS = 64  # filtered and compressed at a time, which bounds the memory whateve
 
 
 def bit_depth(file: BinaryIO) -> int:
-    """Bits a channel of a PNG, from its header (IHDR, 11.2.1)."""
+    """Bits a channel of a PNG, from its header (IHDR, 11.2.1); the file stays where it is."""
+    position = file.tell()
     file.seek(24)  # signature 8, chunk length 4, type 4, width 4, height 4
-    return file.read(1)[0]
+    depth = file.read(1)[0]
+    file.seek(position)
+    return depth
 
 
 def read_png16(file: BinaryIO) -> NDArray[np.uint16]:

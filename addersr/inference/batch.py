@@ -1,218 +1,228 @@
-"""Files and folders through a network: `addersr upscale`.
+"""Pictures through a network, one after the other, while the next is read and the last is written.
 
-One bad file does not stop the rest: what failed is listed at the end and told by the exit code. Each picture
-is read, upscaled and written before the next is read, so memory does not grow with the number of files.
+One bad file does not stop the rest: what failed is in its record. How many pictures are in memory does not grow with
+their number (`addersr.inference.pipeline`).
 """
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Iterable
 from functools import partial
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import cast
 
-from tqdm import tqdm
-
-from addersr import checkpoint
+from addersr.atomic import remove_abandoned
+from addersr.energy.estimate import Estimate, estimate
 from addersr.errors import AdderSRError, ImageError
 from addersr.images import files
-from addersr.inference import options
-from addersr.inference.plan import Job, check_output, plan
+from addersr.images.files import Animation, Picture
+from addersr.inference.enlarge import Content, Done, check_pixels, enlarge
+from addersr.inference.ensemble import VIEWS
+from addersr.inference.inputs import STANDARD
+from addersr.inference.pipeline import overlapped
+from addersr.inference.plan import Job
+from addersr.inference.report import Record
+from addersr.inference.settings import ALREADY_THERE, Settings
+from addersr.inference.sizes import Wanted, passes
 from addersr.inference.upscaler import Upscaler
-from addersr.progress import bar_columns
+from addersr.models.presets import Network
 
-__all__ = ["Report", "add_arguments", "run", "upscale_files"]
+__all__ = ["upscale_files"]
 
-DEFAULT_SCALE = 2
+_ESTIMATED = 1000  # side of the picture whose energy is counted, which takes no memory
 
 
-@dataclass
-class Report:
-    """What became of the pictures of a run."""
+class _Work:
+    """One picture on its way."""
 
-    written: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    """Results that were there before."""
-    failed: list[str] = field(default_factory=list)
-    """One line for each picture or folder that failed."""
+    def __init__(self, job: Job, record: Record) -> None:
+        self.job = job
+        self.record = record
+        self.content: Content | None = None
+        self.ended = False
+        """Nothing more is to be done with it: it failed, was skipped or is written."""
 
 
 def upscale_files(
     upscaler: Upscaler,
-    jobs: Sequence[Job],
-    report: Report,
+    model: str,
+    jobs: Iterable[Job],
+    settings: Settings,
+    finished: Callable[[Record], None],
     *,
-    if_exists: Literal["error", "skip", "overwrite"] = "error",
-    quality: int = 95,
-    strip: bool = False,
+    advance: Done | None = None,
+    computed: Callable[[], None] | None = None,
 ) -> None:
-    """Do the jobs one after the other, with a progress bar over pictures and one over the tiles of each.
+    """Do the jobs in order, with reading, computing and writing overlapped.
 
     Args:
-        report: grows with each picture, so that it is true even when the run is interrupted.
-        if_exists: what to do about a result that is already there: "error" counts it as failed and leaves it,
-            "skip" leaves it (which resumes a run that was stopped), "overwrite" replaces it.
-        quality: of JPEG and WebP, see `addersr.images.files.write`.
-        strip: leave out EXIF and XMP; the colour profile is always kept, the colours depend on it.
-    """
-    # Drawn at each picture: after a quick one, a long one may keep the next from being shown for minutes.
-    bar = tqdm(jobs, unit="picture", disable=None, ncols=bar_columns(), mininterval=0, miniters=1)
-    for job in bar:
-        if os.path.lexists(job.target) and if_exists == "skip":
-            report.skipped.append(job.target)
-            continue
-        try:
-            if os.path.lexists(job.target) and if_exists == "error":
-                raise ImageError(
-                    f"{job.target}: already exists; use --if-exists overwrite to replace it, or skip"
-                )
-            _upscale_file(upscaler, job, quality, strip)
-            report.written.append(job.target)
-        except ImageError as error:
-            report.failed.append(str(error))
-        except AdderSRError as error:
-            report.failed.append(f"{job.source}: {error}")
-        except OSError as error:
-            report.failed.append(f"{job.source}: {error.strerror or error}")
-        except MemoryError:
-            report.failed.append(
-                f"{job.source}: not enough memory for a result x{upscaler.scale} as large; crop it"
-            )
-        except RuntimeError as error:  # torch's, from the device or a kernel
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            report.failed.append(f"{job.source}: {reason}; try --device cpu")
-
-
-def _upscale_file(upscaler: Upscaler, job: Job, quality: int, strip: bool) -> None:
-    picture = files.read(job.source)
-    if strip:
-        picture = replace(picture, exif=None, xmp=None)
-    try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(
-            f"{job.target.parent}: cannot be made: {error.strerror}; choose another -o"
-        ) from error
-    # Before the long part: what would fail after it.
-    files.check_writable(job.target, picture, scale=upscaler.scale)
-
-    with closing(_TileBar(job.source.name)) as bar:
-        result = upscaler.upscale_picture(picture, bar.update)
-    files.write(job.target, result, quality=quality)
-
-
-class _TileBar:
-    """A bar over the tiles of one picture, drawn if it has several."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._bar: tqdm[NoReturn] | None = None
-
-    def update(self, done: int, total: int) -> None:  # an `addersr.inference.upscaler.Progress`
-        if self._bar is not None:
-            self._bar.total = total  # it grows when memory runs out and the tiles become smaller
-            self._bar.n = done
-            self._bar.refresh()
-        elif total > 1:
-            self._bar = tqdm(
-                initial=done,
-                total=total,
-                unit="tile",
-                desc=self._name,
-                leave=False,
-                disable=None,
-                ncols=bar_columns(),
-            )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `addersr upscale`."""
-    endings = ", ".join(sorted(ending[1:] for ending in files.EXTENSIONS))
-    parser.add_argument(
-        "inputs", nargs="+", type=Path, metavar="INPUT", help=f"a picture ({endings}) or a folder"
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        metavar="OUT",
-        help="folder for the results, made if it is not there; for one picture also a file name"
-        " (a folder with a dot in its name: OUT/)",
-    )
-    parser.add_argument(
-        "--scale",
-        type=options.whole_number,
-        metavar="N",
-        help="how many times larger (the model's; 2 if none is named)",
-    )
-    parser.add_argument("--model", metavar="NAME|FILE", help="name of shipped weights or a .safetensors file")
-    options.add_execution(parser)
-    parser.add_argument(
-        "--suffix", type=_suffix, default="", help="put behind the names of the results: --suffix _x2"
-    )
-    parser.add_argument(
-        "--format",
-        choices=sorted(ending[1:] for ending in files.EXTENSIONS),
-        help="write all results in this format (default: each picture's own)",
-    )
-    parser.add_argument(
-        "--quality",
-        type=partial(options.whole_number, most=100),
-        default=95,
-        help="of JPEG and WebP, 1 to 100; WebP is lossless at 100 (default: 95)",
-    )
-    parser.add_argument(
-        "--if-exists",
-        choices=["error", "skip", "overwrite"],
-        default="error",
-        help="a result that is already there: count it as failed, leave it, or replace it (default: error)",
-    )
-    parser.add_argument("--strip", action="store_true", help="leave out EXIF and XMP (kept otherwise)")
-    parser.add_argument("--no-recursive", action="store_true", help="do not look into folders within folders")
-
-
-def _suffix(text: str) -> str:
-    if "/" in text or os.sep in text:
-        raise argparse.ArgumentTypeError(f"must be part of a file name, got {text!r}")
-    return text
-
-
-def run(args: argparse.Namespace) -> int:
-    """Do `addersr upscale`; 0 if all pictures were done or skipped, 1 if any failed.
-
-    What was done and what failed is also told when the run is interrupted.
+        model: the name of the network, for the records.
+        finished: called with the record of each job, in their order, as soon as its result has its name; in
+            another thread.
+        advance: called in this thread with the share of the picture at hand that is computed.
+        computed: called in this thread when no more is to be computed of a picture.
 
     Raises:
-        AdderSRError: nothing can be done at all: the model, the device, or where the results should go.
+        KeyboardInterrupt: and whatever else interrupts this thread. The picture that is being written then is
+            completed, and its record given; the others are not begun.
     """
-    suffix, format = args.suffix, args.format
-    jobs, failed = plan(
-        args.inputs, args.output, suffix=suffix, format=format, recursive=not args.no_recursive
-    )
-    if not all(args.if_exists == "skip" and os.path.lexists(job.target) for job in jobs):
-        check_output(jobs, args.output)
-    name = args.model or checkpoint.default_name(args.scale or DEFAULT_SCALE)
-    loaded = checkpoint.load(name, scale=args.scale, precision=args.precision)
-    upscaler = options.make_upscaler(args, loaded)
-    report = Report(failed=failed)
-    try:
-        upscale_files(
-            upscaler, jobs, report, if_exists=args.if_exists, quality=args.quality, strip=args.strip
-        )
-    finally:
-        for line in report.failed:
-            print("addersr: error:", " ".join(line.split()), file=sys.stderr)
-        counts = [f"{len(report.written)} written to {args.output} (x{upscaler.scale}, {loaded.name})"]
-        if report.skipped:
-            counts.append(f"{len(report.skipped)} were there already")
-        if report.failed:
-            counts.append(f"{len(report.failed)} failed")
-        print(", ".join(counts))
-    return 1 if report.failed else 0
+    run = _Run(upscaler, settings, finished, advance, computed)
+    overlapped((run.begin(job, model) for job in jobs), run.read, run.compute, run.write)
+
+
+class _Run:
+    """The stages of `upscale_files`."""
+
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        settings: Settings,
+        finished: Callable[[Record], None],
+        advance: Done | None,
+        computed: Callable[[], None] | None,
+    ) -> None:
+        self._upscaler = upscaler
+        self._settings = settings
+        self._finished = finished
+        self._advance = advance
+        self._computed = computed
+        self._swept: set[Path] = set()
+        self._estimate: Estimate | None = None
+
+    def begin(self, job: Job, model: str) -> _Work:
+        precision = self._upscaler.precision
+        return _Work(job, Record(str(job.source), str(job.target), model=model, precision=precision))
+
+    def read(self, work: _Work) -> None:
+        self._stage(work, self._read)
+
+    def compute(self, work: _Work) -> None:
+        self._stage(work, self._compute)
+        if self._computed is not None:
+            self._computed()
+
+    def write(self, work: _Work) -> None:
+        self._stage(work, self._write)
+        work.content = None
+        record = work.record
+        if self._settings.energy and record.status == "written":
+            assert record.input_size is not None and record.output_size is not None
+            # Here, beside the next picture's computing, and no part of this one's seconds.
+            self._add_energy(record, record.input_size[::-1], record.output_size[::-1])
+        self._finished(record)
+
+    def _stage(self, work: _Work, stage: Callable[[_Work], None]) -> None:
+        """Do a stage; what fails is written down, and the stages after it are left out."""
+        if work.ended:
+            return
+        started = time.perf_counter()
+        try:
+            stage(work)
+        except (AdderSRError, OSError, MemoryError, RuntimeError) as error:
+            work.record.error = _reason(error, work.job.source, self._settings.wanted)
+            work.ended = True
+        if work.ended:
+            work.content = None
+        work.record.seconds += time.perf_counter() - started
+
+    def _read(self, work: _Work) -> None:
+        source, target = work.job.source, work.job.target
+        if self._is_there(work):
+            return
+        settings = self._settings
+        most, most_of_result = settings.budget
+        content = files.read_any(_standard_input() if source == STANDARD else source, max_pixels=most)
+        if settings.strip:
+            content = files.stripped(cast(Picture, content))  # an animation stays one
+        size = files.size(content)
+        result = settings.wanted.of(*size)
+        frames = len(content.frames) if isinstance(content, Animation) else 1
+        record = work.record
+        record.input_size, record.output_size, record.frames = size[::-1], result[::-1], frames
+        try:
+            check_pixels(size, result, frames, self._upscaler.scale, most_of_result)
+        except ImageError as error:
+            raise ImageError(f"{source}: {error}") from None
+        if target != STANDARD:
+            self._prepare(target.parent)
+            # Before the long part: what would fail after it.
+            files.check_writable(target, content, size=result)
+        work.content = content
+
+    def _is_there(self, work: _Work) -> bool:
+        """Whether the result is there and to be left; then the work has ended."""
+        target = work.job.target
+        if target == STANDARD or self._settings.if_exists == "overwrite" or not os.path.lexists(target):
+            return False
+        if self._settings.if_exists == "error":
+            raise ImageError(f"{target}: {ALREADY_THERE}")
+        work.record.status, work.ended = "skipped", True
+        return True
+
+    def _prepare(self, folder: Path) -> None:
+        if folder in self._swept:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(folder)
+        except OSError as error:
+            raise ImageError(
+                f"{folder}: cannot be made or used: {error.strerror}; choose another -o"
+            ) from error
+        self._swept.add(folder)
+
+    def _compute(self, work: _Work) -> None:
+        content, record = work.content, work.record
+        assert content is not None and record.output_size is not None
+        work.content = None  # so that it goes when its successor is there
+        work.content = enlarge(self._upscaler, content, record.output_size[::-1], self._advance)
+
+    def _add_energy(self, record: Record, size: tuple[int, int], result: tuple[int, int]) -> None:
+        """Of all frames, passes and views."""
+        if self._estimate is None:  # once: it is proportional to the pixels, to 1 in 1000
+            self._estimate = estimate(cast(Network, self._upscaler.model), _ESTIMATED, _ESTIMATED)
+        scale = self._upscaler.scale
+        pixels = sum(size[0] * size[1] * scale ** (2 * index) for index in range(passes(size, result, scale)))
+        views = len(VIEWS) if self._upscaler.self_ensemble else 1
+        times = pixels * record.frames * views / _ESTIMATED**2
+        record.energy_mj, record.twin_energy_mj = self._estimate.mj * times, self._estimate.twin_mj * times
+
+    def _write(self, work: _Work) -> None:
+        target, content, settings = work.job.target, work.content, self._settings
+        assert content is not None
+        save = partial(files.write, quality=settings.quality, lossless=settings.lossless)
+        if target == STANDARD:
+            first = content.frames[0] if isinstance(content, Animation) else content
+            format = settings.format or first.format or "png"
+            save(sys.stdout.buffer, content, format=format)
+            sys.stdout.buffer.flush()
+        elif self._is_there(work):  # another process has made it in the meantime
+            return
+        else:
+            save(target, content)
+        work.record.status, work.ended = "written", True
+
+
+def _standard_input() -> BufferedReader:
+    # Not sys.stdin's buffer: an interpreter that ends while a thread waits for that, after Ctrl-C, breaks off.
+    stream = FileIO(0, closefd=False)
+    stream.name = "standard input"  # for messages
+    return BufferedReader(stream)
+
+
+def _reason(error: Exception, source: Path, wanted: Wanted) -> str:
+    """One line for the user."""
+    if isinstance(error, ImageError):  # which name their files
+        reason = str(error)
+    elif isinstance(error, AdderSRError):
+        reason = f"{source}: {error}"
+    elif isinstance(error, OSError):
+        reason = f"{source}: {error.strerror or error}"
+    elif isinstance(error, MemoryError):
+        reason = f"{source}: not enough memory for a result of {wanted}; crop it"
+    else:  # torch's, from the device or a kernel
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        reason = f"{source}: {first}; try --device cpu"
+    return " ".join(reason.split())

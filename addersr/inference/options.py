@@ -1,13 +1,17 @@
 """Command-line options that several commands share, and the kinds of their values."""
 
 import argparse
+import math
+import re
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from addersr.checkpoint import Loaded
     from addersr.inference.upscaler import Upscaler
 
-__all__ = ["add_execution", "make_upscaler", "tile", "whole_number"]
+__all__ = ["add_execution", "factor", "make_upscaler", "size", "tile", "whole_number"]
+
+_MOST_SIDE = 100_000
 
 
 def whole_number(text: str, least: int = 1, most: int | None = None) -> int:
@@ -26,6 +30,27 @@ def tile(text: str) -> int | Literal["auto"]:
         return whole_number(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"must be auto or a whole number from 1, got {text!r}") from None
+
+
+def factor(text: str) -> float:
+    """A number above 0 and at most 100, for argparse's ``type``."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if 0 < value <= 100:
+        return value
+    raise argparse.ArgumentTypeError(f"must be a number above 0, at most 100, got {text!r}")
+
+
+def size(text: str) -> tuple[int, int]:
+    """(width, height) from WIDTHxHEIGHT, for argparse's ``type``."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
+    if match is None or max(map(int, match.groups())) > _MOST_SIDE:
+        raise argparse.ArgumentTypeError(
+            f"must be WIDTHxHEIGHT, such as 1280x720, each at most {_MOST_SIDE}, got {text!r}"
+        )
+    return int(match[1]), int(match[2])
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:

@@ -1,161 +1,166 @@
 """Where the result of each picture goes: decided, and tried, before the work."""
 
 import os
+import string
 import tempfile
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
-from addersr.errors import ImageError
+from addersr.errors import ImageError, UsageError
 from addersr.images import files
+from addersr.inference.inputs import (
+    STANDARD,
+    Found,
+    Identity,
+    Refusal,
+    find,
+    folded,
+    identity,
+    is_pattern,
+)
 
-__all__ = ["Job", "check_output", "plan"]
+__all__ = ["PLAIN_NAME", "Job", "check_name", "check_output", "plan"]
 
-_Identity: TypeAlias = tuple[int, int] | str
+PLAIN_NAME = "{stem}{suffix}"
+"""The pattern of a result's name that is its picture's name."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture: where it is and where its result goes."""
+    """One picture: where it is and where its result goes; `STANDARD` is standard input and output."""
 
     source: Path
     target: Path
 
 
+def check_name(pattern: str) -> str:
+    """A pattern of results' names: text with {stem}, {scale}, and {suffix} at its end, which brings its own dot.
+
+    Raises:
+        ValueError: it is none.
+    """
+    fields = [field for _, *field in string.Formatter().parse(pattern) if field[0] is not None]
+    names = [name for name, *_ in fields]
+    plain = all(rest == ["", None] for _, *rest in fields) and {"stem", "scale", "suffix"}.issuperset(names)
+    if not plain or "stem" not in names or names.count("suffix") != 1 or not pattern.endswith("{suffix}"):
+        raise ValueError(
+            "must have {stem}, may have {scale}, and ends in {suffix}, the dot and the format's ending"
+        )
+    if "/" in pattern or os.sep in pattern:
+        raise ValueError("must be the name of a file, without folders")
+    return pattern
+
+
 def plan(
-    inputs: Sequence[Path],
+    inputs: Sequence[str | Path],
     out: str | Path,
     *,
-    suffix: str = "",
+    name: str = PLAIN_NAME,
+    scale: float | None = None,
     format: str | None = None,
-    recursive: bool = True,
-) -> tuple[list[Job], list[str]]:
+    recursive: bool = False,
+) -> tuple[list[Job], list[Refusal]]:
     """Decide where each result goes, before anything is read or written.
 
-    A file goes to ``out``/name; a folder's pictures keep their places below it (``out``/relative path),
-    hidden files left out, and so is what an earlier run with this suffix put there. One single file may also be
-    given the result's own name: ``out`` with a picture's ending. What is a folder already, or is written with
-    a slash behind it, is a folder whatever its ending.
+    A file goes to ``out``/name; the pictures of a folder, or of a pattern such as ``photos/**/*.jpg``, keep their
+    places below it, or below its fixed part (``out``/relative path); hidden files are left out, and so is what an
+    earlier run with this naming put there. One single file may also be given the result's own name: ``out`` with
+    a picture's ending. What is a folder already, or is written with a slash behind it, is a folder whatever its
+    ending. ``-`` is standard input, whose result is called stdin, or standard output, for one picture.
 
     Args:
-        suffix: put between a name and its ending: "_x2" makes photo.jpg photo_x2.jpg.
-        format: the ending of all results, "png"; None keeps each file's own (.png where it is no picture's).
+        name: pattern of the results' names, see `check_name`: "{stem}_x{scale}{suffix}" makes photo.jpg photo_x2.jpg.
+        scale: what {scale} stands for.
+        format: of all results, by its name in `addersr.images.files.FORMATS`; None keeps each file's own (PNG where
+            it is no picture's).
         recursive: look into folders within folders.
 
     Returns:
-        The jobs, and one line for each input that cannot be done: an empty folder, one that cannot be read,
-        two inputs for one result (neither is done: which should win?), a result in the place of an input.
-        Names that differ in upper and lower case or in Unicode's normal form alone count as one, because some
-        file systems take them for one.
+        The jobs, and each input that cannot be done: an empty folder, one that cannot be read, two inputs for one
+        result (neither is done: which should win?), a result in the place of an input. Names that differ in upper
+        and lower case or in Unicode's normal form alone count as one, because some file systems take them for one.
 
     Raises:
-        ImageError: ``out`` cannot take the results, or has an ending that is no picture's.
+        UsageError: ``out`` cannot take the results, or has an ending that is no picture's.
     """
+    if scale is None and "{scale}" in name:
+        raise UsageError("--name has {scale}, but sizes are given by --size or --longest; leave it out")
     is_folder = str(out).endswith(("/", os.sep)) or os.path.isdir(out)
-    out = Path(out)
+    to_standard, out = str(out) == "-", Path(out)
     ending = "" if is_folder else out.suffix.lower()
-    is_single = len(inputs) == 1 and not os.path.isdir(inputs[0])
+    is_single = len(inputs) == 1 and not os.path.isdir(inputs[0]) and not is_pattern(inputs[0])
     if is_single and ending and ending not in files.EXTENSIONS:
         known = ", ".join(sorted(files.EXTENSIONS))
-        raise ImageError(
+        raise UsageError(
             f"-o {out}: no picture format is named {ending!r}; use one of {known}, or {out}/ for a folder"
         )
-    if is_single and ending:
-        if suffix or format:
-            raise ImageError(
-                f"-o {out} names the result already; leave out --suffix and --format, or name a folder"
-            )
-        jobs = [Job(inputs[0], out)]
-        failed: list[str] = []
-    else:
+    is_named = is_single and bool(ending)
+    if (is_named or to_standard) and name != PLAIN_NAME:
+        raise UsageError(
+            f"-o {out} names the result already; leave out --name and --suffix, or name a folder"
+        )
+    if is_named and format:
+        raise UsageError(f"-o {out} names the format already; leave out --format, or name a folder")
+    if not is_named and not to_standard:
         if os.path.exists(out) and not os.path.isdir(out):
-            raise ImageError(f"-o {out} is a file; name a folder for the results")
+            raise UsageError(f"-o {out} is a file; name a folder for the results")
         if ending in files.EXTENSIONS:
-            raise ImageError(f"-o {out} names one picture, but the input may be several; name a folder")
-        jobs, failed = _place(inputs, out, suffix, format, recursive)
-    return _without_conflicts(jobs, failed)
+            raise UsageError(f"-o {out} names one picture, but the input may be several; name a folder")
+
+    found, refused = find(inputs, out, recursive=recursive)
+    if to_standard and len(found) > 1:
+        raise UsageError(f"-o - takes one picture, and the input is {len(found)}; name a folder")
+    if is_named or to_standard:
+        jobs = [Job(picture.source, STANDARD if to_standard else out) for picture in found]
+    else:
+        jobs = _place(found, out, name, scale, format)
+    kept, conflicts = _without_conflicts(jobs)
+    return kept, refused + conflicts
 
 
-def _place(
-    inputs: Sequence[Path], out: Path, suffix: str, format: str | None, recursive: bool
-) -> tuple[list[Job], list[str]]:
-    jobs: dict[tuple[_Identity, Path], Job] = {}  # so that a file that is named twice is done once
+def _place(found: list[Found], out: Path, name: str, scale: float | None, format: str | None) -> list[Job]:
+    jobs: dict[tuple[Identity, Path], Job] = {}  # so that a file that is named twice is done once
     named = set()
-    failed: list[str] = []
-    for given in inputs:
-        is_folder = os.path.isdir(given)
-        unreadable: list[str] = []
-        found = sorted(_pictures_in(given, out, recursive, unreadable)) if is_folder else [given]
-        failed += unreadable
-        if not found and not unreadable:
-            known = " ".join(sorted(files.EXTENSIONS))
-            failed.append(f"{given}: no pictures in this folder (looked for {known})")
-        for source in found:
-            relative = source.relative_to(given) if is_folder else Path(source.name)
-            ending = f".{format}" if format else source.suffix
-            if ending.lower() not in files.EXTENSIONS:
-                ending = ".png"
-            target = out / relative.with_name(f"{source.stem}{suffix}{ending}")
-            identity = _identity(source)
-            jobs.setdefault((identity, target), Job(source, target))
-            if not is_folder:
-                named.add(identity)
-    # With a suffix, results may lie beside their pictures, and the next run's search finds them there.
-    results = {_identity(job.target) for job in jobs.values()} - named if suffix else set()
-    return [job for (source, _), job in jobs.items() if source not in results], failed
+    for picture in found:
+        relative, ending = picture.relative, picture.relative.suffix
+        if format is not None and files.FORMATS.get(ending.lower()) != format:
+            ending = files.SUFFIXES[format]
+        if ending.lower() not in files.EXTENSIONS:
+            ending = ".png"
+        target = out / relative.with_name(
+            name.format(stem=relative.stem, scale=f"{scale or 1:g}", suffix=ending)
+        )
+        source = identity(picture.source)
+        jobs.setdefault((source, target), Job(picture.source, target))
+        if picture.named:
+            named.add(source)
+    # Under other names, results may lie beside their pictures, and the next run's search finds them there.
+    results = {identity(job.target) for job in jobs.values()} - named if name != PLAIN_NAME else set()
+    return [job for (source, _), job in jobs.items() if source not in results]
 
 
-def _pictures_in(folder: Path, out: Path, recursive: bool, unreadable: list[str]) -> Iterator[Path]:
-    def note(error: OSError) -> None:
-        unreadable.append(f"{error.filename}: this folder cannot be read: {error.strerror}")
-
-    results = _identity(out)
-    for place, folders, names in os.walk(folder, onerror=note):
-        here = Path(place)
-        # Results of an earlier run that lie within the input are not its input.
-        folders[:] = [n for n in folders if recursive and n[0] != "." and _identity(here / n) != results]
-        yield from (here / n for n in names if n[0] != "." and Path(n).suffix.lower() in files.EXTENSIONS)
-
-
-def _without_conflicts(jobs: list[Job], failed: list[str]) -> tuple[list[Job], list[str]]:
-    sources = {_identity(job.source) for job in jobs}
+def _without_conflicts(jobs: list[Job]) -> tuple[list[Job], list[Refusal]]:
+    sources = {identity(job.source) for job in jobs if job.source != STANDARD}
     by_target: dict[str, list[Job]] = {}
     for job in jobs:
-        by_target.setdefault(_folded(job.target), []).append(job)
+        by_target.setdefault(folded(job.target), []).append(job)
 
-    kept = []
+    kept, refused = [], []
     for claims in by_target.values():
         for job in claims:
-            if _identity(job.target) in sources:
-                failed.append(
-                    f"{job.source}: its result would overwrite the input {job.target};"
-                    " choose another -o, or --suffix _x2"
+            if job.target != STANDARD and identity(job.target) in sources:
+                reason = (
+                    f"its result would overwrite the input {job.target}; choose another -o, or --suffix _x2"
                 )
+                refused.append(Refusal(job.source, reason))
             elif len(claims) > 1:
                 others = ", ".join(str(other.source) for other in claims if other is not job)
-                failed.append(
-                    f"{job.source}: its result {job.target} would also be that of {others};"
-                    " rename one, or choose another -o for it"
-                )
+                reason = f"its result {job.target} would also be that of {others}; rename one, or choose another -o"
+                refused.append(Refusal(job.source, f"{reason} for it"))
             else:
                 kept.append(job)
-    return kept, failed
-
-
-def _identity(path: Path) -> _Identity:
-    """Equal for two names of one file or folder, and where there is none for two names of one place."""
-    try:
-        status = path.stat()
-    except OSError:
-        return _folded(path)
-    return status.st_dev, status.st_ino
-
-
-def _folded(path: Path) -> str:
-    real = os.path.realpath(path)  # Path.resolve raises on a loop of links
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", real).casefold())
+    return kept, refused
 
 
 def check_output(jobs: Sequence[Job], out: str | Path) -> None:
@@ -167,6 +172,8 @@ def check_output(jobs: Sequence[Job], out: str | Path) -> None:
     Raises:
         ImageError: they cannot.
     """
+    if str(out) == "-":
+        return
     place = Path(out).absolute()
     if any(job.target == Path(out) for job in jobs):
         place = place.parent

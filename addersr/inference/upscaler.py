@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from math import isqrt
 from threading import Lock
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, overload
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
 from addersr.errors import AdderSRError, BackendError, CheckpointError
-from addersr.images.files import Picture, Samples, from_tensor, to_tensor
+from addersr.images.picture import Animation, Picture, Samples, from_tensor, to_tensor
 from addersr.images.resize import imresize
 from addersr.images.tiles import Box, Tile, split
 from addersr.inference.ensemble import mean_of_views
@@ -155,8 +155,14 @@ class Upscaler:
         self._run(height, width, count, lambda window: x[:, :, *window.slices], write, progress)
         return result
 
-    def upscale_picture(self, picture: Picture, progress: Progress | None = None) -> Picture:
-        """Upscale colour and transparency; what the file said about the picture is carried along.
+    @overload
+    def upscale_picture(self, picture: Picture, progress: Progress | None = None) -> Picture: ...
+    @overload
+    def upscale_picture(self, picture: Animation, progress: Progress | None = None) -> Animation: ...
+    def upscale_picture(
+        self, picture: Picture | Animation, progress: Progress | None = None
+    ) -> Picture | Animation:
+        """Upscale colour and transparency, of an animation each frame; what the file said is carried along.
 
         Alpha is upscaled by bicubic interpolation, not by the network: it stays exactly 0 and 255 where it
         was flat, where a network trained on photographs leaves traces that show once the picture is laid on
@@ -167,10 +173,24 @@ class Upscaler:
         Raises:
             AdderSRError: as `__call__`.
         """
+        if isinstance(picture, Animation):
+            return self._upscale_animation(picture, progress)
         if picture.alpha is None:
             return replace(picture, pixels=self(picture.pixels, progress))
         pixels = self(fill_hidden(picture).pixels, progress)
         return replace(picture, pixels=pixels, alpha=_upscale_alpha(picture.alpha, self.scale))
+
+    def _upscale_animation(self, animation: Animation, progress: Progress | None) -> Animation:
+        count = len(animation.frames)
+        results = []
+        for index, frame in enumerate(animation.frames):
+
+            def of_all(done: int, total: int, index: int = index) -> None:
+                if progress is not None:
+                    progress(index * total + done, count * total)
+
+            results.append(self.upscale_picture(frame, of_all))
+        return replace(animation, frames=tuple(results))
 
     def _run(
         self,

@@ -10,7 +10,7 @@ from PIL import Image
 from addersr.images.files import Picture, read, write
 
 
-@pytest.mark.parametrize("ending", ["png", "webp"])
+@pytest.mark.parametrize("ending", ["png", "webp", "tif"])
 def test_alpha_and_the_colour_under_it_are_kept(tmp_path, rng, ending):
     pixels = rng.integers(0, 256, (9, 8, 3), np.uint8)
     alpha = rng.integers(0, 256, (9, 8), np.uint8)

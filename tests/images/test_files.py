@@ -1,5 +1,6 @@
 """Files of pictures: what is written is what is read, and what cannot be done is told in one line."""
 
+import io
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from addersr.images.files import Picture, check_writable, from_tensor, read, to_
 # What is written is what is read.
 
 
-@pytest.mark.parametrize("ending", ["png", "bmp", "webp"])
+@pytest.mark.parametrize("ending", ["png", "bmp", "webp", "tif"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (64, 33)])
 def test_lossless_formats_keep_every_pixel(tmp_path, rng, ending, size):
     pixels = rng.integers(0, 256, (*size, 3), np.uint8)
@@ -81,15 +82,17 @@ def make_bad(tmp_path, kind):
     ("kind", "reason"),
     [
         ("missing", "no such file"),
-        ("text", "not a PNG, JPEG, WebP or BMP picture"),
-        ("empty", "not a PNG, JPEG, WebP or BMP picture"),
+        ("text", "not a PNG, JPEG, WebP, TIFF, GIF or BMP picture"),
+        ("empty", "not a PNG, JPEG, WebP, TIFF, GIF or BMP picture"),
         ("folder", "Is a directory"),
-        ("animation", "an animation of 2 frames"),
+        ("animation", "an animation, where a still picture is needed"),
         ("cut PNG", "damaged or cut short"),
         ("cut 16-bit PNG", "damaged or cut short"),
         ("cut JPEG", "damaged or cut short"),
         ("cut WEBP", "damaged or cut short"),
         ("cut BMP", "damaged or cut short"),
+        ("cut TIFF", "damaged or cut short"),
+        ("cut GIF", "damaged or cut short"),
         ("bomb", "too many pixels"),
     ],
 )
@@ -129,7 +132,7 @@ def test_sides_that_a_format_does_not_hold(tmp_path, name, limit):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a", "a.txt"])
+@pytest.mark.parametrize("name", ["a.svg", "a", "a.txt"])
 def test_unknown_suffix(tmp_path, name, smooth):
     with pytest.raises(ImageError, match="no picture format is named"):
         write(tmp_path / name, Picture(smooth(4, 4)))
@@ -146,7 +149,7 @@ def test_metadata_too_long_for_jpeg(tmp_path, smooth):
     [
         ("a.webp", 5000, None, "20000 x 20000 is too large for WEBP"),
         ("a.jpg", 2, b"x" * 70000, "write PNG instead"),
-        ("a.gif", 2, None, "no picture format is named"),
+        ("a.svg", 2, None, "no picture format is named"),
         ("file/a.png", 2, None, "Not a directory; choose another place"),
         ("missing/a.png", 2, None, "No such file or directory; choose another place"),
         ("folder.png", 2, None, "Is a directory; choose another place"),
@@ -192,6 +195,76 @@ def test_name_may_be_as_long_as_the_system_allows_and_in_any_script(tmp_path, sm
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+# Streams.
+
+
+class Pipe(io.RawIOBase):
+    """What standard input may be: no seeking, and perhaps no end."""
+
+    name = "<stdin>"
+
+    def __init__(self, data, *, endless=False):
+        self._data = data
+        self._endless = endless
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        if self._endless:
+            buffer[:] = bytes(len(buffer))
+            return len(buffer)
+        part, self._data = self._data[: len(buffer)], self._data[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff", "gif", "bmp"])
+def test_a_stream_gets_and_gives_what_a_file_does(tmp_path, smooth, format):
+    path = tmp_path / f"a{files.SUFFIXES[format]}"
+    write(path, Picture(smooth(9, 7)))
+    stream = io.BytesIO()
+    write(stream, Picture(smooth(9, 7)), format=format)
+    assert stream.getvalue() == path.read_bytes()
+    for source in (io.BytesIO(stream.getvalue()), io.BufferedReader(Pipe(stream.getvalue()))):
+        again = read(source)
+        assert again.format == format
+        assert np.array_equal(again.pixels, read(path).pixels)
+
+
+def test_what_is_wrong_with_a_stream_is_told_by_its_name(smooth):
+    with pytest.raises(ImageError, match=r"^<stdin>: not a PNG"):
+        read(io.BufferedReader(Pipe(b"no picture")))
+    with pytest.raises(ImageError, match=r"^picture: not a PNG"):
+        read(io.BytesIO(b"no picture"))
+    with pytest.raises(ValueError, match="a stream needs a format"):
+        write(io.BytesIO(), Picture(smooth(4, 4)))
+
+
+def test_a_stream_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(files, "_METADATA", 1000)
+    with pytest.raises(ImageError, match="more bytes than a picture of 100 pixels has"):
+        read(io.BufferedReader(Pipe(b"", endless=True)), max_pixels=100)
+
+
+def test_lossless(tmp_path, rng):
+    pixels = rng.integers(0, 256, (9, 7, 3), np.uint8)
+    for suffix in (".png", ".webp", ".tif", ".bmp"):
+        write(tmp_path / f"a{suffix}", Picture(pixels), lossless=True, quality=10)
+        assert np.array_equal(read(tmp_path / f"a{suffix}").pixels, pixels)
+    for suffix in (".jpg", ".gif"):
+        with pytest.raises(ImageError, match="never lossless; write PNG or WebP"):
+            write(tmp_path / f"b{suffix}", Picture(pixels), lossless=True)
+
+
+def test_the_size_of_a_result_may_be_given(tmp_path, smooth):
+    check_writable(tmp_path / "a.webp", Picture(smooth(4, 4)), size=(16383, 1))
+    with pytest.raises(ImageError, match="1 x 16384 is too large for WEBP"):
+        check_writable(tmp_path / "a.webp", Picture(smooth(4, 4)), size=(16384, 1))
+    with pytest.raises(ImageError, match="too large for TIFF, which ends at 4 GiB"):
+        check_writable(tmp_path / "a.tif", Picture(smooth(4, 4, np.uint16)), size=(30_000, 30_000))
+
+
 # Tensors.
 
 
@@ -215,26 +288,29 @@ def test_from_tensor_clips_and_rounds():
 
 
 def test_extensions():
-    assert {".png", ".jpg", ".jpeg", ".webp"} <= files.EXTENSIONS
+    assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp"} == files.EXTENSIONS
+    assert {files.FORMATS[suffix] for suffix in files.SUFFIXES.values()} == set(files.SUFFIXES)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp"])
-def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, suffix):
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
     """In a process of its own, whose files may not grow beyond 4 KiB."""
-    code = f"""
+    code = """
 import resource, signal
 import numpy as np
 from pathlib import Path
 from addersr.errors import ImageError
-from addersr.images.files import Picture, write
+from addersr.images.files import SUFFIXES, Picture, write
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-try:
-    write(Path("result{suffix}"), Picture(noise, None, None, None, None))
-except ImageError:
-    print("refused")
+for suffix in SUFFIXES.values():
+    try:
+        write(Path(f"result{suffix}"), Picture(noise))
+    except ImageError:
+        print("refused", suffix)
 """
     answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert answer.stdout == "refused\n", answer.stderr
+    assert answer.stdout.split("\n")[:-1] == [f"refused {suffix}" for suffix in files.SUFFIXES.values()], (
+        answer.stderr
+    )
     assert list(tmp_path.iterdir()) == []

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from addersr.errors import ImageError
+from addersr.errors import ImageError, UsageError
 from addersr.images.files import EXTENSIONS
-from addersr.inference.plan import check_output, plan
+from addersr.inference.inputs import STANDARD
+from addersr.inference.plan import check_name, check_output, plan
+
+
+def places(jobs, out):
+    return [str(job.target.relative_to(out)) for job in jobs]
 
 
 def test_files_go_into_the_folder(tmp_path, make_picture):
@@ -22,20 +27,137 @@ def test_folders_are_mirrored(tmp_path, make_picture):
     for name in ("z.png", "deep/a.jpg", "deep/er/b.WEBP", ".hidden.png", ".git/c.png"):
         make_picture(tmp_path / "in" / name)
     (tmp_path / "in/notes.md").write_text("not a picture")
+    jobs, _ = plan([tmp_path / "in"], tmp_path / "out", recursive=True)
+    assert places(jobs, tmp_path / "out") == ["deep/a.jpg", "deep/er/b.WEBP", "z.png"]
     jobs, _ = plan([tmp_path / "in"], tmp_path / "out")
-    assert [str(job.target.relative_to(tmp_path / "out")) for job in jobs] == [
-        "deep/a.jpg",
-        "deep/er/b.WEBP",
-        "z.png",
-    ]
-    jobs, _ = plan([tmp_path / "in"], tmp_path / "out", recursive=False)
-    assert [job.target.name for job in jobs] == ["z.png"]
+    assert places(jobs, tmp_path / "out") == ["z.png"]
+
+
+def test_a_folder_with_pictures_further_down_only_says_how_to_get_at_them(tmp_path, make_picture):
+    make_picture(tmp_path / "in/deep/a.png")
+    _, refused = plan([tmp_path / "in"], tmp_path / "out")
+    assert "--recursive looks into folders within it" in str(refused[0])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("in/*.png", ["a.png", "b_[1].png"]),
+        ("in/**/*.png", ["a.png", "b_[1].png", "deep/c.png"]),
+        ("in/*/*", ["deep/c.png"]),
+        ("*/deep/c.*", ["in/deep/c.png"]),
+        ("in/b_[1].png", ["b_[1].png"]),  # a file of that very name is no pattern
+        ("in/[ab]*", ["a.png", "b_[1].png"]),
+    ],
+)
+def test_a_pattern_gives_the_pictures_that_match_in_their_places(tmp_path, make_picture, pattern, expected):
+    for name in ("a.png", "b_[1].png", "deep/c.png", "deep/.hidden.png"):
+        make_picture(tmp_path / "in" / name)
+    (tmp_path / "in/deep/notes.md").write_text("not a picture")
+    jobs, refused = plan([str(tmp_path / pattern)], tmp_path / "out")
+    assert places(jobs, tmp_path / "out") == expected
+    assert refused == []
+
+
+def test_a_pattern_that_nothing_matches_is_a_failure(tmp_path):
+    jobs, (refused,) = plan([str(tmp_path / "*.png")], tmp_path / "out")
+    assert jobs == [] and "no picture matches this pattern" in refused.reason
+
+
+def test_results_within_a_pattern_s_folder_are_not_input(tmp_path, make_picture):
+    make_picture(tmp_path / "a.png")
+    make_picture(tmp_path / "out/a.png")
+    jobs, _ = plan([str(tmp_path / "**/*.png")], tmp_path / "out")
+    assert [job.source for job in jobs] == [tmp_path / "a.png"]
+    make_picture(tmp_path / "a_x2.png")
+    jobs, _ = plan([str(tmp_path / "*.png")], tmp_path, name="{stem}_x{scale}{suffix}", scale=2)
+    assert [(job.source.name, job.target.name) for job in jobs] == [("a.png", "a_x2.png")]
+
+
+# Standard input and output.
+
+
+def test_standard_input_and_output(tmp_path, make_picture):
+    picture = make_picture(tmp_path / "a.jpg")
+    assert plan(["-"], tmp_path / "out")[0][0].target == tmp_path / "out/stdin.png"
+    assert plan(["-"], tmp_path / "out", format="webp")[0][0].target == tmp_path / "out/stdin.webp"
+    assert plan(["-"], tmp_path / "b.jpg")[0][0].target == tmp_path / "b.jpg"
+    (job,), _ = plan([picture], "-")
+    assert (job.source, job.target) == (picture, STANDARD)
+    (job,), _ = plan(["-"], "-")
+    assert (job.source, job.target) == (STANDARD, STANDARD)
+
+
+def test_a_file_that_is_called_like_standard_input(tmp_path, make_picture, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_picture(tmp_path / "a.png").rename("-")
+    (job,), _ = plan(["./-"], "out")
+    assert job.source == tmp_path / "-"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out", "message"),
+    [
+        (["-", "-"], "out", "can be read once only"),
+        (["a.png", "b.png"], "-", "takes one picture, and the input is 2"),
+    ],
+)
+def test_standard_streams_hold_one_picture(inputs, out, message):
+    with pytest.raises(UsageError, match=message):
+        plan(inputs, out)
+
+
+# Names.
 
 
 def test_suffix_and_format(tmp_path, make_picture):
     make_picture(tmp_path / "in/a.b.jpg")
-    jobs, _ = plan([tmp_path / "in"], tmp_path / "out", suffix="_x2", format="webp")
+    jobs, _ = plan([tmp_path / "in"], tmp_path / "out", name="{stem}_x2{suffix}", format="webp")
     assert [job.target.name for job in jobs] == ["a.b_x2.webp"]
+
+
+@pytest.mark.parametrize(
+    ("source", "format", "name", "expected"),
+    [
+        ("a.JPEG", "jpeg", "{stem}{suffix}", "a.JPEG"),  # it has that format already
+        ("a.png", "jpeg", "{stem}{suffix}", "a.jpg"),
+        ("a.png", "tiff", "{stem}{suffix}", "a.tif"),
+        ("a.png", None, "{stem}_x{scale}{suffix}", "a_x2.5.png"),
+        ("a.png", None, "x{scale} of {stem}{suffix}", "x2.5 of a.png"),
+        ("a{0}.png", None, "{{{stem}}}{suffix}", "{a{0}}.png"),
+    ],
+)
+def test_names(source, format, name, expected):
+    (job,), _ = plan([source], "out", name=check_name(name), scale=2.5, format=format)
+    assert job.target == Path("out", expected)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "large.png",
+        "{stem}",
+        "{stem}.png",
+        "{stem}{suffix}.bak",
+        "{suffix}",
+        "{stem}{suffix}{suffix}",
+        "{stem}{size}{suffix}",
+        "{stem!r}{suffix}",
+        "{stem:>9}{suffix}",
+        "{stem.__class__}{suffix}",
+        "{}{stem}{suffix}",
+        "{stem{suffix}",
+        "deep/{stem}{suffix}",
+    ],
+)
+def test_patterns_that_are_none(pattern):
+    with pytest.raises(ValueError):
+        check_name(pattern)
+
+
+def test_a_size_has_no_scale_to_name(tmp_path):
+    with pytest.raises(UsageError, match="leave it out"):
+        plan(["a.png"], tmp_path, name="{stem}_x{scale}{suffix}")
 
 
 def test_one_picture_may_be_given_its_name(tmp_path, make_picture):
@@ -47,9 +169,9 @@ def test_one_picture_may_be_given_its_name(tmp_path, make_picture):
 
 def test_a_name_of_no_format_is_an_error_that_tells_the_known_ones(tmp_path, make_picture):
     picture = make_picture(tmp_path / "a.jpg")
-    with pytest.raises(ImageError) as caught:
-        plan([picture], tmp_path / "b.TIFF")
-    assert f"-o {tmp_path / 'b.TIFF'}: no picture format is named '.tiff'" in str(caught.value)
+    with pytest.raises(UsageError) as caught:
+        plan([picture], tmp_path / "b.PSD")
+    assert f"-o {tmp_path / 'b.PSD'}: no picture format is named '.psd'" in str(caught.value)
     assert all(ending in str(caught.value) for ending in EXTENSIONS)
 
 
@@ -86,11 +208,8 @@ def test_two_inputs_for_one_result_are_both_refused_and_the_others_done(tmp_path
         make_picture(tmp_path / name)
     jobs, failed = plan([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
     assert [job.source.name for job in jobs] == ["b.png"]
-    assert [line.split(":")[0] for line in failed] == [
-        str(tmp_path / "one/a.png"),
-        str(tmp_path / "two/a.png"),
-    ]
-    assert f"would also be that of {tmp_path / 'two/a.png'}" in failed[0]
+    assert [refused.source for refused in failed] == [tmp_path / "one/a.png", tmp_path / "two/a.png"]
+    assert f"would also be that of {tmp_path / 'two/a.png'}" in failed[0].reason
 
 
 @pytest.mark.parametrize("alias", [False, True])
@@ -99,15 +218,15 @@ def test_an_input_is_never_overwritten(tmp_path, alias, make_picture):
     (tmp_path / "alias").symlink_to(tmp_path / "in")
     jobs, failed = plan([tmp_path / "in"], tmp_path / ("alias" if alias else "in"))
     assert jobs == []
-    assert "would overwrite the input" in failed[0]
-    assert plan([tmp_path / "in"], tmp_path / "in", suffix="_x2")[1] == []
+    assert "would overwrite the input" in failed[0].reason
+    assert plan([tmp_path / "in"], tmp_path / "in", name="{stem}_x2{suffix}")[1] == []
 
 
 def test_an_empty_folder_is_a_failure(tmp_path):
     (tmp_path / "in").mkdir()
     jobs, failed = plan([tmp_path / "in"], tmp_path / "out")
     assert jobs == []
-    assert "no pictures in this folder" in failed[0]
+    assert "no pictures in this folder" in str(failed[0])
 
 
 @pytest.mark.parametrize(
@@ -120,13 +239,15 @@ def test_an_empty_folder_is_a_failure(tmp_path):
 def test_out_that_cannot_take_the_results(tmp_path, out, options, message, make_picture):
     (tmp_path / "file").write_text("here first")
     pictures = [make_picture(tmp_path / name) for name in ("a.png", "b.png")]
-    with pytest.raises(ImageError, match=message):
+    with pytest.raises(UsageError, match=message):
         plan(pictures, tmp_path / out, **options)
 
 
 def test_a_named_result_takes_no_suffix(tmp_path, make_picture):
-    with pytest.raises(ImageError, match="leave out --suffix and --format"):
-        plan([make_picture(tmp_path / "a.png")], tmp_path / "b.png", suffix="_x2")
+    with pytest.raises(UsageError, match="leave out --name and --suffix"):
+        plan([make_picture(tmp_path / "a.png")], tmp_path / "b.png", name="{stem}_x2{suffix}")
+    with pytest.raises(UsageError, match="leave out --format"):
+        plan([make_picture(tmp_path / "a.png")], tmp_path / "b.png", format="webp")
 
 
 @pytest.mark.parametrize(("one", "other"), [("A.png", "a.png"), ("\u00e9.png", "e\u0301.png")])
@@ -141,7 +262,7 @@ def test_a_result_under_another_name_of_the_input_is_refused(tmp_path, make_pict
     picture = make_picture(tmp_path / "in/a.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/a.png").hardlink_to(picture)
-    assert "would overwrite the input" in plan([picture], tmp_path / "out")[1][0]
+    assert "would overwrite the input" in str(plan([picture], tmp_path / "out")[1][0])
 
 
 def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch, make_picture):
@@ -156,9 +277,11 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch, make_p
         return scandir(place)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    jobs, failed = plan([tmp_path / "in"], tmp_path / "out")
+    jobs, failed = plan([tmp_path / "in"], tmp_path / "out", recursive=True)
     assert [job.source.name for job in jobs] == ["a.png"]
-    assert failed == [f"{tmp_path / 'in/locked'}: this folder cannot be read: Permission denied"]
+    assert list(map(str, failed)) == [
+        f"{tmp_path / 'in/locked'}: this folder cannot be read: Permission denied"
+    ]
 
 
 # Whether results can be put there.

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from addersr.errors import AdderSRError, BackendError
-from addersr.images.files import Picture, from_tensor, to_tensor
+from addersr.images.files import Animation, Picture, from_tensor, to_tensor
 from addersr.images.resize import imresize
 from addersr.inference import upscaler as module
 from addersr.inference.upscaler import Upscaler
@@ -243,3 +243,18 @@ def test_wholly_transparent_picture(busy):
     result = upscaler.upscale_picture(Picture(pixels, np.zeros((9, 8), np.uint8)))
     assert np.array_equal(result.pixels, upscaler(pixels))
     assert (result.alpha == 0).all()
+
+
+def test_an_animation_is_upscaled_frame_by_frame_and_its_progress_is_of_all(busy):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 9, 8, 3), np.uint8)
+    upscaler, calls = Upscaler(busy("edsr_tiny_x2"), tile=5), []
+    frames = (Picture(pixels[0], xmp=b"xmp"), Picture(pixels[1], np.full((9, 8), 255, np.uint8)))
+    result = upscaler.upscale_picture(
+        Animation(frames, (40.0, 50.0), plays=2), lambda *call: calls.append(call)
+    )
+    assert (result.durations, result.plays) == ((40.0, 50.0), 2)
+    for got, frame in zip(result.frames, frames, strict=True):
+        assert np.array_equal(got.pixels, upscaler(frame.pixels))
+        assert (got.alpha is None) == (frame.alpha is None)
+    assert result.frames[0].xmp == b"xmp"
+    assert calls == [(done, 8) for done in range(1, 9)]

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from torch import nn
 
-from addersr.evaluation.operations import (
+from addersr.energy.operations import (
     CONVOLUTIONS,
     QUANTISING,
     UNITS,

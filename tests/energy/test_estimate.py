@@ -8,8 +8,8 @@ from torch import nn
 
 from addersr import checkpoint
 from addersr.cli import main
-from addersr.evaluation.energy import FLOAT32, INT8, Energy, estimate, measure
-from addersr.evaluation.operations import CONVOLUTIONS, UNITS, Operations, count
+from addersr.energy.estimate import FLOAT32, INT8, Energy, estimate, measure
+from addersr.energy.operations import CONVOLUTIONS, UNITS, Operations, count
 from addersr.inference.quantize import quantized
 from addersr.models import VDSR, build
 from addersr.models.quantized import adder_units

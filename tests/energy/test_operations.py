@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from addersr.energy.operations import CONVOLUTIONS, QUANTISING, UNITS, Operations, count
 from addersr.errors import AdderSRError
-from addersr.evaluation.operations import CONVOLUTIONS, QUANTISING, UNITS, Operations, count
 from addersr.layers import AdderUnit
 from addersr.models import build
 from addersr.models.quantized import adder_units

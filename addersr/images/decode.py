@@ -1,0 +1,240 @@
+"""From what Pillow opens to pictures: channels, depth, transparency, colour, and what the file says besides."""
+
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
+
+from addersr.images.iptc import find_iptc
+from addersr.images.metadata import raw_profile, upright_exif, upright_xmp, xmp_orientation
+from addersr.images.picture import Animation, NotReadError, Picture, Samples
+from addersr.images.png16 import bit_depth, read_png16
+from addersr.images.profiles import profile_space, srgb_profile, through_profile
+from addersr.images.tiff import Tiff, read_16bit
+
+__all__ = ["decode", "decode_animation", "decode_grey_alpha", "is_animation", "turns"]
+
+_MODES = frozenset(["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK", "LAB"])
+_MOST_FRAMES = 10_000
+
+
+class _Channels(NamedTuple):
+    """Of a picture as it lies in its file."""
+
+    pixels: Samples
+    alpha: Samples | None
+    grey: bool
+    icc_profile: bytes | None = None
+    """Of pixels that were converted, in place of the file's."""
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a file says about its picture."""
+
+    orientation: int
+    """To apply, as EXIF's."""
+    exif: bytes | None
+    icc_profile: bytes | None
+    xmp: bytes | None
+    iptc: bytes | None
+
+
+def decode(image: Image.Image, file: BinaryIO, tiff: Tiff | None) -> Picture:
+    """The still picture, or the first, of a file that Pillow has opened.
+
+    Args:
+        tiff: its directories, if it is a TIFF.
+
+    Raises:
+        NotReadError: samples of a kind that is not read.
+        Exception: whatever Pillow raises for a damaged file.
+    """
+    if tiff is not None:
+        about = _about_tiff(tiff)
+        samples = read_16bit(file, tiff, cast(TiffImagePlugin.TiffImageFile, image))
+        return _assemble(_decode_8bit(image, about) if samples is None else _split(samples), about, "tiff")
+    image.load()  # first, because PNG may put its metadata behind the picture
+    about = _about(image)
+    depth = bit_depth(file) if image.format == "PNG" else 8
+    if depth == 16:
+        return _assemble(_decode_png16(image, file), about, "png")
+    if image.mode == "L" and "transparency" in image.info:
+        # tRNS holds a sample as the file has it; Pillow stretches the samples of 2 and 4 bits, not this.
+        most = 2**depth - 1
+        image.info["transparency"] = (image.info["transparency"] & most) * (255 // most)
+    return _assemble(_decode_8bit(image, about), about, _format(image))
+
+
+def decode_grey_alpha(tiff: Tiff) -> Picture:
+    """The picture of a TIFF for which `Tiff.is_grey_alpha_16bit` holds; Pillow does not open these."""
+    about = _about_tiff(tiff)
+    about = _About(
+        tiff.orientation or about.orientation, about.exif, about.icc_profile, about.xmp, about.iptc
+    )
+    return _assemble(_split(tiff.read_grey_alpha()), about, "tiff")
+
+
+def is_animation(image: Image.Image) -> bool:
+    """Whether the file is one of several frames; a JPEG's previews and a TIFF's pages are none."""
+    return image.format in ("GIF", "PNG", "WEBP") and bool(getattr(image, "is_animated", False))
+
+
+def decode_animation(image: Image.Image, file: BinaryIO, max_pixels: int) -> Animation:
+    """All frames, composited.
+
+    Raises:
+        NotReadError: they have more than ``max_pixels`` pixels in all, or 16 bits a channel.
+        Exception: whatever Pillow raises for a damaged file.
+    """
+    if image.format == "PNG" and bit_depth(file) == 16:
+        raise NotReadError(
+            "an animation of 16 bits a channel, of which 8 would be lost; convert it to 8 bits"
+        )
+    plays = image.info.get("loop")
+    if image.format == "GIF":  # it says how often the animation is repeated, and nothing if it is not
+        plays = 1 if plays is None else plays and plays + 1
+    size, most = image.size, min(max_pixels // (image.width * image.height), _MOST_FRAMES)
+    too_many = f"an animation of more than {most} frames of {image.width} x {image.height}; cut it"
+    if image.format != "GIF" and getattr(image, "n_frames", 1) > most:
+        raise NotReadError(too_many)
+    image.seek(1 if getattr(image, "default_image", False) else 0)  # a picture for programs that know no APNG
+    frames, durations = list[_Channels](), list[float]()
+    is_last = False
+    while not is_last:  # a GIF does not say how many there are
+        if len(frames) == most:
+            raise NotReadError(too_many)
+        image.load()
+        if image.size != size:
+            raise ValueError("its frames differ in size")
+        frames.append(_decode_8bit(image, None))
+        durations.append(float(image.info.get("duration", 0)))
+        is_last = _is_last(image)
+    about = _about(image)
+    return Animation(
+        tuple(_assemble(frame._replace(grey=False), about, _format(image)) for frame in frames),
+        tuple(durations),
+        plays or 0,
+    )
+
+
+def _is_last(image: Image.Image) -> bool:
+    """Go to the next frame, if there is one."""
+    if image.format != "GIF":
+        if image.tell() + 1 == getattr(image, "n_frames", 1):
+            return True
+        image.seek(image.tell() + 1)
+        return False
+    try:
+        image.seek(image.tell() + 1)
+    except EOFError:
+        return True
+    return False
+
+
+def _format(image: Image.Image) -> str:
+    format = (image.format or "").lower()
+    return "jpeg" if format == "mpo" else format
+
+
+def turns(image: Image.Image) -> bool:
+    """Whether the picture that a file holds, opened but not loaded, lies on its side: height and width are swapped."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and ExifTags.Base.Orientation in image.tag_v2:
+        return False  # Pillow's size is that of the upright picture
+    return (_orientation_and_exif(image)[0] or xmp_orientation(image.info.get("xmp"))) in (5, 6, 7, 8)
+
+
+def _orientation_and_exif(image: Image.Image) -> tuple[int | None, bytes | None]:
+    raw = image.info.get("exif")
+    if raw is None and "Raw profile type exif" in image.info:  # of ImageMagick
+        try:
+            raw = raw_profile(image.info["Raw profile type exif"])
+        except ValueError:
+            raw = None
+    return upright_exif(raw)
+
+
+def _about(image: Image.Image) -> _About:
+    """Of a loaded file."""
+    xmp = image.info.get("xmp")
+    orientation, exif = _orientation_and_exif(image)
+    if orientation is None:
+        orientation = xmp_orientation(xmp)
+    icc_profile = image.info.get("icc_profile") or None
+    return _About(orientation or 1, exif, icc_profile, upright_xmp(xmp), find_iptc(image))
+
+
+def _about_tiff(tiff: Tiff) -> _About:
+    """With the orientation that Pillow leaves to be applied: that of XMP, where TIFF itself gives none."""
+    orientation = xmp_orientation(tiff.xmp) if tiff.orientation is None else 1
+    return _About(orientation or 1, tiff.exif, tiff.icc_profile, upright_xmp(tiff.xmp), tiff.iptc)
+
+
+def _decode_8bit(image: Image.Image, about: _About | None) -> _Channels:
+    icc_profile = None
+    if image.mode not in _MODES:
+        raise NotReadError("samples of 32 bits, or with a sign; convert it to 8 or 16 bits without")
+    if image.mode == "CMYK":
+        converted = through_profile(image, about.icc_profile if about else None)
+        icc_profile = None if converted is None else srgb_profile()
+        image = image.convert("RGB") if converted is None else converted
+    elif image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = cast(Image.Image, ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
+        icc_profile = srgb_profile()
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA"))
+        pixels, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+        return _Channels(pixels, alpha, grey, icc_profile)
+    return _Channels(np.array(image.convert("RGB")), None, grey, icc_profile)
+
+
+def _decode_png16(image: Image.Image, file: BinaryIO) -> _Channels:
+    samples = read_png16(file)
+    key = image.info.get("transparency")  # tRNS: the one colour that is transparent
+    if key is not None:
+        alpha = np.where((samples == np.asarray(key)).all(axis=2, keepdims=True), 0, 65535)
+        samples = np.concatenate([samples, alpha.astype(np.uint16)], axis=2)
+    return _split(samples)
+
+
+def _split(samples: NDArray[np.uint16]) -> _Channels:
+    """(H, W, C), C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
+    grey = samples.shape[2] < 3
+    colours = 1 if grey else 3
+    pixels = np.repeat(samples[..., :1], 3, axis=2) if grey else np.ascontiguousarray(samples[..., :3])
+    has_alpha = samples.shape[2] > colours
+    return _Channels(pixels, np.ascontiguousarray(samples[..., colours]) if has_alpha else None, grey)
+
+
+def _assemble(channels: _Channels, about: _About, format: str) -> Picture:
+    icc_profile = channels.icc_profile or about.icc_profile
+    # A profile describes the channels it was made for; a grey file with an RGB profile is stored as RGB.
+    space = profile_space(icc_profile)
+    grey = channels.grey and space != b"RGB "
+    if space is not None and space != (b"GRAY" if grey else b"RGB "):
+        icc_profile = None
+    return Picture(
+        pixels=_turn(channels.pixels, about.orientation),
+        alpha=None if channels.alpha is None else _turn(channels.alpha, about.orientation),
+        exif=about.exif,
+        icc_profile=icc_profile,
+        xmp=about.xmp,
+        grey=grey,
+        iptc=about.iptc,
+        format=format,
+    )
+
+
+def _turn(array: Samples, orientation: int) -> Samples:
+    """Apply EXIF orientation 1 to 8 to the first two axes; any other number does nothing."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return cast(Samples, np.ascontiguousarray(array))

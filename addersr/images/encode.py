@@ -1,0 +1,230 @@
+"""From pictures to the bytes of each format, with as much of what they carry as the format holds.
+
+| | depth | transparency | grey | ICC | EXIF, XMP | IPTC | frames |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+| PNG | 8, 16 | yes | yes | yes | yes | as ImageMagick and ExifTool | 8 bits |
+| TIFF | 8, 16 | yes | yes | yes | yes | yes | no |
+| JPEG | 8 | laid on white | yes | yes | yes | yes | no |
+| WebP | 8 | yes | as RGB | yes | yes | no | yes |
+| GIF | 256 colours | on or off | yes | as sRGB | no | no | yes |
+| BMP | 8 | laid on white | yes | as sRGB | no | no | no |
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from addersr.images import iptc as iptc_box
+from addersr.images.metadata import fit_exif, fit_xmp
+from addersr.images.picture import Animation, Picture, Samples, size
+from addersr.images.png16 import write_png16
+from addersr.images.profiles import to_srgb
+from addersr.images.tiff import write_tiff
+
+__all__ = ["ANIMATED", "channels", "encode"]
+
+ANIMATED = ("png", "webp", "gif")
+"""The formats that hold frames."""
+
+_ROWS = 64  # computed at a time in floating point, which bounds the memory
+_XMP_KEYWORD = b"XML:com.adobe.xmp\0\0\0\0\0"  # iTXt: keyword, uncompressed, no language
+_GIF_LONGEST = 655_350  # ms a frame is shown
+
+
+def encode(file: BinaryIO, format: str, shown: Picture | Animation, quality: int, lossless: bool) -> None:
+    """Write a picture or an animation; EXIF and XMP get its size.
+
+    Args:
+        file: empty, and seekable.
+        format: "png", "jpeg", "webp", "tiff", "gif" or "bmp"; one of `ANIMATED` for an animation.
+        quality: 1 to 100, of JPEG and WebP.
+        lossless: of WebP.
+
+    Raises:
+        ValueError: metadata longer than the format can hold.
+        OSError: the file cannot be written.
+    """
+    height, width = size(shown)
+
+    def fitted(picture: Picture) -> Picture:
+        exif, xmp = fit_exif(picture.exif, height, width), fit_xmp(picture.xmp, height, width)
+        return replace(picture, exif=exif, xmp=xmp)
+
+    if isinstance(shown, Animation):
+        _encode_animation(file, format, shown.map(fitted), quality, lossless)
+        return
+    picture = fitted(shown)
+    if format == "tiff":
+        write_tiff(
+            file, channels(picture), exif=picture.exif, icc_profile=picture.icc_profile, xmp=picture.xmp,
+            iptc=picture.iptc,
+        )  # fmt: skip
+    elif format == "png" and picture.pixels.dtype == np.uint16:
+        write_png16(file, cast(NDArray[np.uint16], channels(picture)), _png_chunks(picture))
+    else:
+        _ENCODERS[format](file, _to_8bit(picture), quality, lossless)
+
+
+def _encode_png(file: BinaryIO, picture: Picture, _quality: int, _lossless: bool) -> None:
+    _image(picture).save(file, "PNG", **_png_options(picture))
+
+
+def _encode_jpeg(file: BinaryIO, picture: Picture, quality: int, _lossless: bool) -> None:
+    carried = {"icc_profile": picture.icc_profile, "exif": picture.exif or b"", "xmp": picture.xmp or b""}
+    encoded = _saved(_image(_on_white(picture)), "JPEG", quality=quality, subsampling="4:4:4", **carried)
+    if picture.iptc is not None:
+        encoded = iptc_box.with_segment(encoded, iptc_box.jpeg_segment(picture.iptc))
+    file.write(encoded)
+
+
+def _encode_webp(file: BinaryIO, picture: Picture, quality: int, lossless: bool) -> None:
+    if picture.grey and picture.icc_profile is not None:  # WebP has no grey, so no grey profile
+        picture = _in_srgb(picture)
+    options = _webp_options(picture, quality, lossless)
+    _image(picture).save(file, "WEBP", exact=True, **options)
+
+
+def _encode_bmp(file: BinaryIO, picture: Picture, _quality: int, _lossless: bool) -> None:
+    file.write(_saved(_image(_on_white(_in_srgb(picture))), "BMP"))
+
+
+def _encode_gif(file: BinaryIO, picture: Picture, _quality: int, _lossless: bool) -> None:
+    image, options = _paletted(_in_srgb(picture), picture.alpha is not None)
+    file.write(_saved(image, "GIF", optimize=False, **options))
+
+
+_ENCODERS: dict[str, Callable[[BinaryIO, Picture, int, bool], None]] = {
+    "png": _encode_png,
+    "jpeg": _encode_jpeg,
+    "webp": _encode_webp,
+    "bmp": _encode_bmp,
+    "gif": _encode_gif,
+}
+
+
+def _encode_animation(
+    file: BinaryIO, format: str, animation: Animation, quality: int, lossless: bool
+) -> None:
+    first = animation.frames[0]
+    has_alpha = any(frame.alpha is not None for frame in animation.frames)
+    timing: dict[str, Any] = {"duration": list(animation.durations), "loop": animation.plays}
+    if format == "gif":
+        pairs = [_paletted(_in_srgb(frame), has_alpha) for frame in animation.frames]
+        images, options = [image for image, _ in pairs], pairs[0][1]
+        timing["duration"] = [min(max(round(d / 10), d > 0) * 10, _GIF_LONGEST) for d in animation.durations]
+        timing["loop"] = animation.plays and animation.plays - 1  # it counts repetitions
+        if animation.plays == 1:
+            del timing["loop"]
+        options |= {"optimize": False, "disposal": 2 if has_alpha else 0}
+    else:
+        images = [_image(frame).convert("RGBA" if has_alpha else "RGB") for frame in animation.frames]
+        options = _png_options(first) if format == "png" else _webp_options(first, quality, lossless)
+    file.write(_saved(images[0], format, save_all=True, append_images=images[1:], **timing, **options))
+
+
+def _saved(image: Image.Image, format: str, **options: Any) -> bytes:
+    """Encoded in memory: writing to a real file, Pillow's JPEG, GIF and BMP do not notice that the disk is full."""
+    encoded = BytesIO()
+    image.save(encoded, format, **options)
+    return encoded.getvalue()
+
+
+def _image(picture: Picture) -> Image.Image:
+    samples = channels(picture)
+    return Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+
+
+def _in_srgb(picture: Picture) -> Picture:
+    """For a format without profiles, or without grey ones."""
+    if picture.icc_profile is None:
+        return picture
+    image = to_srgb(_image(replace(picture, alpha=None)), picture.icc_profile)
+    return replace(picture, pixels=np.asarray(image), icc_profile=None, grey=False)
+
+
+def _paletted(picture: Picture, has_alpha: bool) -> tuple[Image.Image, dict[str, Any]]:
+    """At most 256 colours, one of which is transparent if ``has_alpha``; and Pillow's options that say so."""
+    image = _image(replace(picture, alpha=None)).convert("RGB").quantize(255 if has_alpha else 256)
+    if not has_alpha:
+        return image, {}
+    indices = np.array(image)
+    if picture.alpha is not None:
+        indices[picture.alpha < 128] = 255
+    palette = image.getpalette() or []
+    image = Image.fromarray(indices)
+    image.putpalette(palette + [0] * (768 - len(palette)))
+    return image, {"transparency": 255}
+
+
+def _webp_options(picture: Picture, quality: int, lossless: bool) -> dict[str, Any]:
+    return {
+        "quality": quality,
+        "lossless": lossless or quality == 100,
+        "icc_profile": picture.icc_profile,
+        "exif": (picture.exif or b"").removeprefix(b"Exif\0\0"),
+        "xmp": picture.xmp or b"",
+    }
+
+
+def _png_options(picture: Picture) -> dict[str, Any]:
+    info = PngImagePlugin.PngInfo()
+    for kind, data in _png_chunks(picture):
+        if kind in (b"iTXt", b"zTXt"):
+            info.add(kind, data)
+    return {"pnginfo": info, "icc_profile": picture.icc_profile, "exif": picture.exif or b""}
+
+
+def _png_chunks(picture: Picture) -> list[tuple[bytes, bytes]]:
+    chunks = []
+    if picture.icc_profile is not None:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))
+    if picture.exif is not None:
+        chunks.append((b"eXIf", picture.exif.removeprefix(b"Exif\0\0")))
+    if picture.xmp is not None:
+        chunks.append((b"iTXt", _XMP_KEYWORD + picture.xmp))
+    if picture.iptc is not None:
+        chunks.append(iptc_box.png_chunk(picture.iptc))
+    return chunks
+
+
+def channels(picture: Picture) -> Samples:
+    """(H, W, C) as files hold it: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
+    colour = picture.pixels
+    if picture.grey:
+        weights = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's own conversion to "L"
+        luma = np.empty((*colour.shape[:2], 1), colour.dtype)
+        for top in range(0, len(colour), _ROWS):
+            rows = slice(top, top + _ROWS)
+            luma[rows, :, 0] = (colour[rows] @ weights).round()
+        colour = luma
+    if picture.alpha is not None:
+        colour = np.concatenate([colour, picture.alpha[..., None]], axis=2)
+    return cast(Samples, np.ascontiguousarray(colour))
+
+
+def _to_8bit(picture: Picture) -> Picture:
+    if picture.pixels.dtype == np.uint8:
+        return picture
+    alpha = None if picture.alpha is None else _round_to_8bit(picture.alpha)
+    return replace(picture, pixels=_round_to_8bit(picture.pixels), alpha=alpha)
+
+
+def _round_to_8bit(samples: Samples) -> NDArray[np.uint8]:
+    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 257 * 255
+
+
+def _on_white(picture: Picture) -> Picture:
+    if picture.alpha is None:
+        return picture
+    laid = np.empty_like(picture.pixels)
+    for top in range(0, len(laid), _ROWS):
+        rows = slice(top, top + _ROWS)
+        share = picture.alpha[rows, :, None].astype(np.float32) / 255
+        laid[rows] = (255 + (picture.pixels[rows].astype(np.float32) - 255) * share).round()
+    return replace(picture, pixels=laid, alpha=None)

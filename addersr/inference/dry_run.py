@@ -1,0 +1,63 @@
+"""What a run would make, told beforehand: `addersr upscale --dry-run`."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from addersr.errors import ImageError
+from addersr.inference.enlarge import check_pixels
+from addersr.inference.inputs import STANDARD, Refusal
+from addersr.inference.plan import Job
+from addersr.inference.report import sizes
+from addersr.inference.settings import ALREADY_THERE, Settings
+from addersr.inference.survey import probe
+
+__all__ = ["show"]
+
+
+def show(jobs: Sequence[Job], refused: Sequence[Refusal], settings: Settings, scale: int) -> int:
+    """Print each picture, its result and their sizes; then what would fail.
+
+    That is known from the beginnings of the files: a damaged one is not found out.
+
+    Args:
+        jobs, refused: what `plan` gives.
+        scale: the network's.
+
+    Returns:
+        The exit code: 0, or 1 if anything would fail.
+    """
+    errors = [str(refusal) for refusal in refused]
+    for job in jobs:
+        try:
+            print(_line(job, settings, scale))
+        except ImageError as error:
+            errors.append(str(error))
+    for line in errors:
+        print("addersr: error:", " ".join(line.split()), file=sys.stderr)
+    return 1 if errors else 0
+
+
+def _line(job: Job, settings: Settings, scale: int) -> str:
+    """Raises ImageError where it would fail."""
+    text = f"{job.source} -> {job.target}"
+    if job.target != STANDARD and settings.if_exists != "overwrite" and os.path.lexists(job.target):
+        if settings.if_exists == "error":
+            raise ImageError(f"{job.target}: {ALREADY_THERE}")
+        return f"{text}  there already"
+    if job.source == STANDARD:
+        return text  # its size is not known before it is read
+    size = probe(job.source)
+    if size is None:
+        raise ImageError(f"{job.source}: no such file, or not a picture")
+    source = (size.height, size.width)
+    target = settings.wanted.of(*source)
+    most, most_of_result = settings.budget
+    try:
+        if size.height * size.width * size.frames > most:
+            raise ImageError(f"{size.width} x {size.height} is too many pixels, at most {most:,} are read")
+        check_pixels(source, target, size.frames, scale, most_of_result)
+    except ImageError as error:
+        raise ImageError(f"{job.source}: {error}") from None
+    frames = f", {size.frames} frames" if size.frames > 1 else ""
+    return f"{text}  {sizes(source[::-1], target[::-1])}{frames}"

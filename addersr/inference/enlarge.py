@@ -1,0 +1,113 @@
+"""A picture to any size: the network as often as it takes, then exact resampling."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from addersr.errors import ImageError
+from addersr.images import files
+from addersr.images.files import Animation, Picture
+from addersr.images.resize import imresize
+from addersr.inference.sizes import passes
+from addersr.inference.upscaler import Upscaler, fill_hidden
+
+__all__ = ["Content", "Done", "check_pixels", "enlarge", "resample"]
+
+Content: TypeAlias = Picture | Animation
+
+Done: TypeAlias = Callable[[float], None]
+"""Called with the share of the work that is done, up to 1."""
+
+_STRIP = 2**22  # values computed at a time in float64
+
+
+def enlarge(upscaler: Upscaler, content: Content, size: tuple[int, int], done: Done | None = None) -> Content:
+    """Bring a picture to ``size``, (height, width); what its file said about it is carried along.
+
+    The network runs until the picture is no smaller than that (`passes`), each time on the 8 or 16 bits of the
+    last result; what is larger is made smaller by `addersr.images.resize.imresize`. A picture that is no
+    smaller to begin with is resampled only, or left as it is.
+
+    Raises:
+        AdderSRError: as `Upscaler`.
+    """
+    count = passes(files.size(content), size, upscaler.scale)
+    work = [upscaler.scale ** (2 * i) for i in range(count)]  # a pass takes as long as its picture is large
+    for index in range(count):
+
+        def progress(tiles: int, total: int, index: int = index) -> None:
+            if done is not None:
+                done((sum(work[:index]) + work[index] * tiles / total) / sum(work))
+
+        content = upscaler.upscale_picture(cast(Picture, content), progress)  # an animation stays one
+    if files.size(content) == size:
+        return content
+    # Else the colour of what is invisible would bleed into the edges; before a pass, that has been seen to.
+    resized = partial(_resized, size=size, fill=not count)
+    return content.map(resized) if isinstance(content, Animation) else resized(content)
+
+
+def check_pixels(size: tuple[int, int], target: tuple[int, int], frames: int, scale: int, most: int) -> None:
+    """Whether a result, and what comes between, is within a budget of pixels.
+
+    Args:
+        size, target: (height, width) of the picture and of its result.
+        frames: how many there are of it.
+        scale: the network's.
+        most: the budget. What the last pass makes may exceed it by as much as a pass adds, for it is cut down.
+
+    Raises:
+        ImageError: it is not.
+    """
+    pixels = target[0] * target[1] * frames
+    what = f"a result of {target[1]} x {target[0]}" + (f" x {frames} frames" if frames > 1 else "")
+    grown = scale ** passes(size, target, scale)
+    if pixels > most:
+        raise ImageError(f"{what} is too many pixels, the budget is {most:,}; see --max-pixels")
+    if size[0] * size[1] * frames * grown**2 > most * scale**2:
+        raise ImageError(
+            f"{what} would take {size[1] * grown} x {size[0] * grown} pixels on the way, more than the budget of "
+            f"{most:,} allows; choose a size nearer to the picture's shape"
+        )
+
+
+def _resized(picture: Picture, size: tuple[int, int], fill: bool) -> Picture:
+    if fill:
+        picture = fill_hidden(picture)
+    alpha = None if picture.alpha is None else resample(picture.alpha, size)
+    return replace(picture, pixels=resample(picture.pixels, size), alpha=alpha)
+
+
+def resample(samples: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """`imresize` to (height, width), equal to it and in little memory beside the result.
+
+    Each of its two passes is done in strips along the axis that it leaves as it is.
+
+    Args:
+        samples: (H, W) or (H, W, C), as `imresize` has them.
+        size: of the result.
+    """
+    lengths = samples.shape[:2]
+    rows_first = size[0] / lengths[0] <= size[1] / lengths[1]
+    for axis in (0, 1) if rows_first else (1, 0):
+        samples = _along(samples, axis, size[axis])
+    return samples
+
+
+def _along(samples: NDArray[Any], axis: int, target: int) -> NDArray[Any]:
+    shape = list(samples.shape)
+    shape[axis] = target
+    integer = np.issubdtype(samples.dtype, np.integer)
+    result: NDArray[Any] = np.empty(shape, samples.dtype if integer else np.float64)
+    across = samples.shape[1 - axis]
+    step = max(_STRIP * across // max(samples.size, result.size), 1)
+    for first in range(0, across, step):
+        lines = slice(first, first + step)
+        strip = (slice(None), lines) if axis == 0 else (lines, slice(None))
+        part = result[strip]
+        part[...] = imresize(samples[strip], output_shape=(part.shape[0], part.shape[1]))
+    return result

@@ -1,0 +1,137 @@
+"""What the words of a command line stand for: pictures, found in files, folders, patterns and standard input."""
+
+import glob
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from addersr.errors import UsageError
+from addersr.images import files
+
+__all__ = ["STANDARD", "Found", "Identity", "Refusal", "find", "folded", "identity", "is_pattern"]
+
+STANDARD = Path("-")
+"""Standard input, or output; a file of that name is ./-, which is made absolute."""
+
+Identity: TypeAlias = tuple[int, int] | str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture that is to be upscaled."""
+
+    source: Path
+    relative: Path
+    """Its name; below a folder, or a pattern's fixed part, its place there."""
+    named: bool
+    """The user named this very file; otherwise it may turn out to be an earlier run's result."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An input that cannot be done."""
+
+    source: Path
+    reason: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.source}: {self.reason}"
+
+
+def find(inputs: Sequence[str | Path], out: Path, *, recursive: bool) -> tuple[list[Found], list[Refusal]]:
+    """Find the pictures.
+
+    A folder's are those whose ending is a picture's; hidden ones, and those of ``out``, are left out. A pattern
+    (``*``, ``?``, ``[...]``; ``**`` for folders of any depth) is one where no file has that very name, and gives
+    the pictures among the files that it matches.
+
+    Args:
+        out: where the results go.
+        recursive: look into folders within folders.
+
+    Returns:
+        The pictures, in the order of the inputs and sorted within each, and the inputs that give none.
+
+    Raises:
+        UsageError: standard input is named twice.
+    """
+    found: list[Found] = []
+    refused: list[Refusal] = []
+    known = " ".join(sorted(files.EXTENSIONS))
+    for given in inputs:
+        path = Path(given)
+        if path == STANDARD and str(given) != "-":
+            path = path.absolute()
+        if path == STANDARD:
+            if any(other.source == STANDARD for other in found):
+                raise UsageError("standard input, -, can be read once only; name it once")
+            found.append(Found(STANDARD, Path("stdin"), True))
+        elif os.path.isdir(path):
+            unreadable: list[Refusal] = []
+            pictures = sorted(_pictures_in(path, out, recursive, unreadable))
+            found += [Found(picture, picture.relative_to(path), False) for picture in pictures]
+            refused += unreadable
+            if not pictures and not unreadable:
+                deeper = "" if recursive else "; --recursive looks into folders within it"
+                refused.append(Refusal(path, f"no pictures in this folder (looked for {known}){deeper}"))
+        elif is_pattern(given):
+            matching = _matches(str(given), out)
+            found += matching
+            if not matching:
+                refused.append(Refusal(path, f"no picture matches this pattern (looked for {known})"))
+        else:
+            found.append(Found(path, Path(path.name), True))
+    return found, refused
+
+
+def is_pattern(given: str | Path) -> bool:
+    """Whether an input is a pattern of names, not a name."""
+    return glob.has_magic(str(given)) and not os.path.lexists(given)
+
+
+def _matches(pattern: str, out: Path) -> list[Found]:
+    parts = Path(pattern).parts
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    root, results = Path(*parts[:fixed]), identity(out)
+    found = []
+    for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
+        relative = path.relative_to(root)
+        within = any(identity(root / folder) == results for folder in list(relative.parents)[:-1])
+        if _is_picture(path.name) and path.is_file() and not within:
+            found.append(Found(path, relative, False))
+    return found
+
+
+def _is_picture(name: str) -> bool:
+    return name[0] != "." and Path(name).suffix.lower() in files.EXTENSIONS
+
+
+def _pictures_in(folder: Path, out: Path, recursive: bool, unreadable: list[Refusal]) -> Iterator[Path]:
+    def note(error: OSError) -> None:
+        unreadable.append(Refusal(Path(error.filename), f"this folder cannot be read: {error.strerror}"))
+
+    results = identity(out)
+    for place, folders, names in os.walk(folder, onerror=note):
+        here = Path(place)
+        # Results of an earlier run that lie within the input are not its input.
+        folders[:] = [n for n in folders if recursive and n[0] != "." and identity(here / n) != results]
+        yield from (here / n for n in names if _is_picture(n))
+
+
+def identity(path: Path) -> Identity:
+    """Equal for two names of one file or folder, and where there is none for two names of one place."""
+    try:
+        status = path.stat()
+    except OSError:
+        return folded(path)
+    return status.st_dev, status.st_ino
+
+
+def folded(path: Path) -> str:
+    """Equal for two names of one place, also where case or Unicode's normal form alone tell them apart."""
+    real = os.path.realpath(path)  # Path.resolve raises on a loop of links
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", real).casefold())

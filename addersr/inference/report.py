@@ -1,0 +1,126 @@
+"""What became of each picture: for people at the end, for programs in a file with one line each (JSON Lines)."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TextIO
+
+from tqdm import tqdm
+
+from addersr.errors import UsageError
+
+__all__ = ["Record", "ReportFile", "Tally", "sizes"]
+
+
+@dataclass
+class Record:
+    """What became of one picture."""
+
+    input: str
+    output: str | None
+    """None where there is no place for a result."""
+    status: Literal["written", "skipped", "failed"] = "failed"
+    """Skipped: the result was there before."""
+    input_size: tuple[int, int] | None = None
+    """(width, height) in pixels, upright; None where it is not known."""
+    output_size: tuple[int, int] | None = None
+    frames: int = 1
+    seconds: float = 0.0
+    """In reading, computing and writing it, which other pictures' may overlap."""
+    model: str | None = None
+    precision: str | None = None
+    energy_mj: float | None = None
+    """Of the arithmetic, by estimate (`addersr.energy.estimate`), in millijoules."""
+    twin_energy_mj: float | None = None
+    """Of the convolutional twin's."""
+    error: str | None = None
+    """Why it failed, in one line."""
+
+
+class ReportFile:
+    """A file that grows by one line of JSON for each record; several processes may append to one.
+
+    A line is written at once and reaches the system before the next picture is begun, so that a run that is
+    killed leaves whole lines only. A line that another program left without its end gets one.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            if os.lseek(self._file, 0, os.SEEK_END):
+                os.lseek(self._file, -1, os.SEEK_END)
+                if os.read(self._file, 1) != b"\n":
+                    os.write(self._file, b"\n")
+        except OSError as error:
+            raise UsageError(f"--report {path}: cannot be written: {error.strerror}; name another") from error
+
+    def append(self, record: Record) -> None:
+        """Add a line.
+
+        Raises:
+            OSError: it cannot be written, such as to a full disk.
+        """
+        os.write(self._file, json.dumps(asdict(record)).encode() + b"\n")
+
+    def __enter__(self) -> Self:
+        """To close it behind."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        os.close(self._file)
+
+
+class Tally:
+    """What became of the pictures so far; told of each if asked to."""
+
+    def __init__(self, told: TextIO, *, verbose: bool) -> None:
+        self.report: ReportFile | None = None
+        self.errors: list[str] = []
+        self._counts: Counter[str] = Counter()
+        self._told = told
+        self._verbose = verbose
+
+    def add(self, record: Record) -> None:
+        """Count, report and tell."""
+        self._counts[record.status] += 1
+        if record.error is not None:
+            self.errors.append(record.error)
+        if self.report is not None:
+            self.report.append(record)
+        if self._verbose:
+            with tqdm.external_write_mode(file=self._told):  # above the bar
+                print(_line(record), file=self._told, flush=True)
+
+    def summary(self, where: str) -> str:
+        """One line."""
+        parts = [f"{self._counts['written']} written to {where}"]
+        if self._counts["skipped"]:
+            parts.append(f"{self._counts['skipped']} were there already")
+        if self._counts["failed"]:
+            parts.append(f"{self._counts['failed']} failed")
+        return ", ".join(parts)
+
+
+def _line(record: Record) -> str:
+    if record.error is not None:
+        return f"failed: {record.error}"
+    text = f"{record.status}: {record.input} -> {record.output}"
+    if record.input_size is not None and record.output_size is not None:
+        text += f"  {sizes(record.input_size, record.output_size)}, {record.seconds:.2f} s"
+    if record.energy_mj is not None and record.twin_energy_mj is not None:
+        text += f", about {record.energy_mj:.3g} mJ (convolutional twin {record.twin_energy_mj:.3g} mJ)"
+    return text
+
+
+def sizes(source: tuple[int, int], target: tuple[int, int]) -> str:
+    """As they are told; (width, height) each."""
+    return "{}x{} -> {}x{}".format(*source, *target)

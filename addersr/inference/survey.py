@@ -1,0 +1,39 @@
+"""How large pictures are, from the beginnings of their files: for a plan that is shown and a bar that is true."""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from addersr.images.decode import turns
+from addersr.images.files import FORMATS
+
+__all__ = ["Size", "probe"]
+
+_ANIMATED = ("GIF", "PNG", "WEBP")  # what other formats have several of are previews and pages
+
+
+class Size(NamedTuple):
+    """Of a picture, upright."""
+
+    height: int
+    width: int
+    frames: int
+
+
+def probe(path: Path) -> Size | None:
+    """The size of a picture without decoding it; None where it cannot be told: reading it will tell why."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of odd metadata, and of sizes that are none of our business here
+            formats = sorted({name.upper() for name in FORMATS.values()})
+            with Image.open(path, formats=formats) as image:
+                # Where PNG has EXIF behind the picture, it is not seen here.
+                width, height = image.size[::-1] if turns(image) else image.size
+                frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+                return Size(height, width, frames)
+    except Exception:  # a parser that is fed a damaged file may raise anything
+        return None

@@ -1,0 +1,220 @@
+"""`addersr.upscale`: every kind of picture to the same kind, with the numbers of the command line."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import addersr
+from addersr import checkpoint
+from addersr.errors import CheckpointError
+from addersr.images.picture import Picture
+from addersr.inference import api
+from addersr.inference.enlarge import enlarge
+from addersr.inference.upscaler import Upscaler
+
+
+@pytest.fixture
+def model(weights):
+    return weights[2]
+
+
+@pytest.fixture
+def upscaler(model):
+    return Upscaler(checkpoint.load(model).model)
+
+
+def noise(*shape, dtype=np.uint8):
+    if np.issubdtype(dtype, np.floating):
+        return np.random.default_rng(0).random(shape).astype(dtype)
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+# NumPy arrays.
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(9, 12), (9, 12, 1), (9, 12, 2), (9, 12, 3), (9, 12, 4)])
+@pytest.mark.parametrize(("scale", "size"), [(2, (18, 24)), (1.5, (14, 18)), (3, (27, 36)), (0.5, (5, 6))])
+def test_shape_and_type_stay(model, dtype, shape, scale, size):
+    result = addersr.upscale(noise(*shape, dtype=dtype), scale, model)
+    assert (result.shape, result.dtype) == ((*size, *shape[2:]), dtype)
+    assert result.flags.c_contiguous
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_integers_are_as_the_command_has_them(model, upscaler, scale):
+    pixels, alpha = noise(9, 12, 3, dtype=np.uint16), noise(9, 12, dtype=np.uint16)
+    expected = enlarge(upscaler, Picture(pixels, alpha), (9 * scale, 12 * scale))
+    result = addersr.upscale(np.dstack([pixels, alpha]), scale, model)
+    assert np.array_equal(result, np.dstack([expected.pixels, expected.alpha]))
+
+
+def test_floating_point_is_not_rounded_to_bits(model, upscaler):
+    picture = noise(9, 12, 3)
+    exact = upscaler.upscale_tensor(torch.from_numpy(picture / np.float32(255)).permute(2, 0, 1)[None])
+    result = addersr.upscale(picture / 255, 2, model)
+    np.testing.assert_allclose(result, exact[0].permute(1, 2, 0).numpy(), atol=1e-6)
+    assert np.abs(result * 255 - addersr.upscale(picture, 2, model)).max() <= 0.51
+
+
+def test_grey_is_the_luma_of_three_equal_channels(model):
+    grey = noise(9, 12)
+    colour = addersr.upscale(np.repeat(grey[..., None], 3, axis=2), 2, model)
+    assert np.abs(addersr.upscale(grey, 2, model) - colour @ [0.299, 0.587, 0.114]).max() <= 0.51
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_the_colour_of_what_is_hidden_does_not_show(model, dtype):
+    most = 255 if dtype == np.uint8 else 1
+    picture = np.full((9, 12, 4), most * 0.75, dtype)
+    picture[..., 3] = most
+    other = picture.copy()
+    picture[:, 6:, 3] = other[:, 6:, 3] = 0
+    other[:, 6:, :3] = 0
+    assert np.array_equal(addersr.upscale(picture, 1.5, model), addersr.upscale(other, 1.5, model))
+
+
+@pytest.mark.parametrize("array", [noise(4, 5, 3)[::-1, ::-1], noise(5, 4, 3).transpose(1, 0, 2)])
+def test_any_layout_in_memory(model, array):
+    expected = addersr.upscale(np.ascontiguousarray(array), 2, model)
+    assert np.array_equal(addersr.upscale(array, 2, model), expected)
+
+
+# Tensors.
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 9, 12), (3, 9, 12), (2, 4, 9, 12), (2, 2, 9, 12)])
+@pytest.mark.parametrize(("scale", "size"), [(2, (18, 24)), (1.5, (14, 18))])
+def test_tensors_stay_tensors(model, dtype, shape, scale, size):
+    result = addersr.upscale(torch.rand(shape).to(dtype), scale, model)
+    assert (tuple(result.shape), result.dtype) == ((*shape[:-2], *size), dtype)
+    assert not result.requires_grad and result.min() >= 0 and result.max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_tensor_has_the_array_s_numbers(model, channels):
+    array = noise(9, 12, channels, dtype=np.float32)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    for scale in (2, 1.5):
+        result = addersr.upscale(tensor, scale, model).permute(1, 2, 0)
+        np.testing.assert_allclose(result, addersr.upscale(array, scale, model), atol=1e-6)
+
+
+# PIL pictures.
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        *((m, m) for m in ("L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I;16")),
+        ("1", "L"),
+        ("P", "RGB"),
+        ("PA", "RGBA"),
+        ("I;16B", "I;16"),
+    ],
+)
+def test_modes(model, mode, expected):
+    picture = Image.new(mode, (12, 9))
+    result = addersr.upscale(picture, 1.5, model)
+    assert (result.mode, result.size) == (expected, (18, 14))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+def test_a_pil_picture_has_the_array_s_numbers(model, mode):
+    dtype = np.uint16 if mode == "I;16" else np.uint8
+    array = (
+        noise(9, 12, len(mode), dtype=dtype)
+        if len(mode) in (2, 3, 4) and mode != "I;16"
+        else noise(9, 12, dtype=dtype)
+    )
+    picture = Image.fromarray(array)
+    assert picture.mode == mode
+    assert np.array_equal(np.asarray(addersr.upscale(picture, 2, model)), addersr.upscale(array, 2, model))
+
+
+def test_palettes_keep_their_transparency(model):
+    picture = Image.new("P", (12, 9))
+    picture.putpalette([200, 100, 50, 0, 0, 0])
+    picture.info["transparency"] = 1
+    picture.paste(1, (0, 0, 6, 9))
+    result = addersr.upscale(picture, 2, model)
+    assert result.mode == "RGBA" and result.getextrema()[3] == (0, 255)
+
+
+def test_profile_and_exif_are_carried_along(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0100] = 6, 12
+    Image.new("RGB", (12, 9)).save(tmp_path / "a.jpg", exif=exif, icc_profile=b"profile")
+    with Image.open(tmp_path / "a.jpg") as picture:
+        result = addersr.upscale(picture, 2, model)
+    assert result.info["icc_profile"] == b"profile"
+    assert dict(result.getexif()) == {0x0112: 6, 0x0100: 24}
+    result.save(tmp_path / "b.jpg", exif=result.info["exif"])
+
+
+# Refused.
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        ("photo.jpg", TypeError, "a PIL picture, a NumPy array or a torch tensor, got str"),
+        (noise(4, 4).astype(np.int32), TypeError, "got int32"),
+        (noise(4, 4) > 3, TypeError, "got bool"),
+        (noise(4, 4, 5), ValueError, r"got \(4, 4, 5\)"),
+        (noise(0, 4, 3), ValueError, r"got \(0, 4, 3\)"),
+        (noise(4), ValueError, r"got \(4,\)"),
+        (torch.zeros(3, 4, 4, dtype=torch.uint8), TypeError, "got torch.uint8; divide"),
+        (torch.zeros(4, 4), ValueError, r"got \(4, 4\)"),
+        (torch.zeros(5, 4, 4), ValueError, r"got \(5, 4, 4\)"),
+        (Image.new("F", (4, 4)), TypeError, "mode F has no fixed range"),
+        (Image.new("I", (4, 4)), TypeError, "mode I has no fixed range"),
+    ],
+    ids=str,
+)
+def test_what_is_no_picture(model, image, error, message):
+    with pytest.raises(error, match=message):
+        addersr.upscale(image, 2, model)
+
+
+@pytest.mark.parametrize("scale", [0, -2, float("nan"), float("inf")])
+def test_a_scale_that_is_none(model, scale):
+    with pytest.raises(ValueError, match="scale must be above 0"):
+        addersr.upscale(noise(4, 4), scale, model)
+
+
+def test_unknown_weights():
+    with pytest.raises(CheckpointError, match="no weights are called 'nonsense'"):
+        addersr.upscale(noise(4, 4), 2, "nonsense")
+
+
+# The network.
+
+
+def test_it_is_loaded_once_for_each_setting_and_version(tmp_path, busy, monkeypatch):
+    loads, load = [], checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda *args, **named: loads.append(args) or load(*args, **named))
+    api._upscaler.cache_clear()
+    path = tmp_path / "mine.safetensors"
+    checkpoint.save(path, busy("edsr_tiny_x2"), {})
+    picture = noise(6, 6, 3)
+    first = addersr.upscale(picture, 2, path)
+    addersr.upscale(picture, 3, str(path))
+    assert len(loads) == 1
+    ensemble = addersr.upscale(picture, 2, path, self_ensemble=True)
+    assert len(loads) == 2 and not np.array_equal(first, ensemble)
+    checkpoint.save(path, busy("edsr_tiny_x2", blocks=1), {})
+    assert not np.array_equal(addersr.upscale(picture, 2, path), first)
+    assert len(loads) == 3
+
+
+def test_shipped_weights_are_the_default():
+    assert addersr.upscale(noise(6, 8, 3)).shape == (12, 16, 3)
+
+
+def test_it_is_named_and_documented():
+    assert "upscale" in dir(addersr) and "(H, W, C)" in addersr.upscale.__doc__
+    with pytest.raises(AttributeError, match="no attribute 'downscale'"):
+        addersr.downscale  # noqa: B018

@@ -1,0 +1,108 @@
+"""`addersr upscale`, stopped in the middle of a write in each way there is, and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from addersr.cli import main
+from addersr.images import files
+
+NAMES = ["a.png", "b.png", "c.png", "d.png"]
+
+RUN = """
+import signal, sys, time
+from pathlib import Path
+from addersr.cli import main
+from addersr.inference import batch
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it runs in the background
+rename, pause = Path.replace, float(sys.argv[1])
+
+def rename_late(self, target):
+    if Path(target).name == "b.png":
+        print("writing", flush=True)
+        time.sleep(pause)
+    rename(self, target)
+
+Path.replace = rename_late
+standard_input = batch._standard_input
+
+def tell():
+    print("reading", flush=True)
+    return standard_input()
+
+batch._standard_input = tell
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture
+def words(tmp_path, weights, make_picture):
+    for name in NAMES:
+        make_picture(tmp_path / "in" / name)
+    report = ["--report", str(tmp_path / "report.jsonl"), "--model", str(weights[2])]
+    return ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--skip-existing", *report]
+
+
+def start(words, pause, until="writing\n"):
+    """The command in a process of its own, once it is writing b.png, for so many seconds."""
+    command = [sys.executable, "-c", RUN, str(pause), *words]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == until, process.communicate()
+    return process
+
+
+def finished(folder):
+    """The names of all files, hidden ones too; each result can be read."""
+    names = sorted(os.listdir(folder))
+    for name in names:
+        if not name.startswith("."):
+            assert files.read(folder / name).pixels.shape == (24, 20, 3)
+    return names
+
+
+def written(tmp_path):
+    lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    return [line["input"].rsplit("/")[-1] for line in lines if line["status"] == "written"]
+
+
+def test_killed_and_started_again(tmp_path, words):
+    with start(words, 600) as process:
+        process.kill()
+    left = finished(tmp_path / "out")
+    assert left[1:] == ["a.png"] and left[0].startswith(".addersr-")
+    assert main(words) == 0
+    assert finished(tmp_path / "out") == NAMES
+    assert written(tmp_path) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "addersr: interrupted\n")]
+)
+def test_told_to_stop_and_started_again(tmp_path, words, number, code, message):
+    with start(words, 1) as process:
+        process.send_signal(number)
+        told, errors = process.communicate()
+    assert (process.returncode, errors) == (code, message)
+    done = finished(tmp_path / "out")
+    assert done == NAMES[:2] == written(tmp_path)
+    assert told.startswith("2 written to ")
+    assert main(words) == 0
+    assert finished(tmp_path / "out") == written(tmp_path) == NAMES
+
+
+def test_ctrl_c_while_it_waits_for_standard_input(tmp_path, weights):
+    words = ["upscale", "-", "-o", str(tmp_path / "out.png"), "--model", str(weights[2])]
+    with start(words, 0, "reading\n") as process:
+        time.sleep(0.1)  # until it waits
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stderr.read() == "addersr: interrupted\n"
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,66 @@
+"""How large results are, and by which network."""
+
+import pytest
+
+from addersr import checkpoint
+from addersr.errors import CheckpointError
+from addersr.inference.sizes import Wanted, default_model, passes
+
+
+@pytest.mark.parametrize(
+    ("wanted", "source", "target"),
+    [
+        (Wanted(factor=2), (10, 15), (20, 30)),
+        (Wanted(factor=1.5), (3, 10), (5, 15)),
+        (Wanted(factor=1.1), (10, 100), (11, 110)),  # 1.1 * 10 is a little more than 11
+        (Wanted(factor=0.01), (10, 15), (1, 1)),
+        (Wanted(size=(7, 9)), (10, 15), (7, 9)),
+        (Wanted(longest=100), (10, 15), (67, 100)),
+        (Wanted(longest=100), (15, 10), (100, 67)),
+        (Wanted(longest=5), (1000, 1), (5, 1)),
+    ],
+    ids=str,
+)
+def test_sizes(wanted, source, target):
+    assert wanted.of(*source) == target
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("factor", [0.3, 1, 1.01, 2, 2.5, 3, 4, 4.1, 8, 9])
+def test_the_network_runs_until_the_result_is_large_enough_and_no_longer(scale, factor):
+    source = (7, 10)
+    target = Wanted(factor=factor).of(*source)
+    count = passes(source, target, scale)
+    assert all(side * scale**count >= wanted for side, wanted in zip(source, target, strict=True))
+    assert count == 0 or any(
+        side * scale ** (count - 1) < wanted for side, wanted in zip(source, target, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "factor", "chosen"),
+    [
+        ((2, 3, 4), 3, 3),
+        ((2, 3, 4), 2.5, 3),
+        ((2, 3, 4), 4, 4),  # once rather than twice
+        ((2, 3, 4), 8, 2),  # exactly, rather than 9 or 16
+        ((2, 3, 4), 1, 2),
+        ((2, 3, 4), None, 2),
+        ((2,), 3, 2),
+        ((3,), 2, 3),
+    ],
+)
+def test_the_model_that_overshoots_least_is_the_default(monkeypatch, there, factor, chosen):
+    def name(scale):
+        if scale not in there:
+            raise CheckpointError(f"no x{scale}")
+        return f"x{scale}"
+
+    monkeypatch.setattr(checkpoint, "default_name", name)
+    assert default_model(factor) == f"x{chosen}"
+
+
+def test_no_model_at_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
+    with pytest.raises(CheckpointError, match="no weights for x2 are shipped"):
+        default_model(5)

@@ -1,0 +1,37 @@
+"""Sizes from the beginnings of files are those of what is read."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from addersr.images import files
+from addersr.inference.survey import Size, probe
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "a.gif", "a.bmp"])
+def test_still_pictures(tmp_path, name):
+    Image.new("RGB", (9, 5)).save(tmp_path / name)
+    assert probe(tmp_path / name) == Size(5, 9, 1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_turned_pictures(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (9, 5)).save(tmp_path / name, exif=exif)
+    assert probe(tmp_path / name)[:2] == files.read(tmp_path / name).pixels.shape[:2]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
+def test_animations(tmp_path, name):
+    frames = [Image.fromarray(np.full((5, 9, 3), level, np.uint8)) for level in (0, 100, 200)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=50)
+    assert probe(tmp_path / name) == Size(5, 9, 3)
+
+
+def test_what_is_no_picture_has_no_size(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    assert probe(tmp_path / "a.png") is None
+    assert probe(tmp_path / "missing.png") is None
+    assert probe(tmp_path) is None
