@@ -3,8 +3,8 @@
     python benchmarks/bicubic_rows.py --data SETS -o docs/bicubic.md
 
 SETS is laid out as for `addersr bench`. A set that is not there, or of which only a part is there, such as
-SETS/Urban100_part, is in the table without figures. Exits with 1 where a row that can be compared is farther off than
-0.01 dB or 0.001.
+SETS/Urban100_part, is in the table without figures. What else is in SETS, such a part too, gets rows of its own in a
+second table. Exits with 1 where a row that can be compared is farther off than 0.01 dB or 0.001.
 """
 
 import argparse
@@ -17,12 +17,14 @@ from tqdm import tqdm
 
 from addersr.atomic import replacing
 from addersr.errors import AdderSRError
-from addersr.evaluation.benchmark import BICUBIC, Model, score_set
+from addersr.evaluation.benchmark import BICUBIC, Model, Result, score_set
 from addersr.evaluation.protocol import PROTOCOLS
 from addersr.evaluation.sets import find_pictures
 
 SCALES = (2, 3, 4)
 PSNR_LIMIT, SSIM_LIMIT = 0.01, 0.001
+OTHERS = "srcnn"
+"""The protocol of sets that have no published row."""
 
 HEAD = f"""# Bicubic, published and reproduced
 
@@ -35,6 +37,23 @@ from; the row is reproduced where that is at most {PSNR_LIMIT} dB and {SSIM_LIMI
 row comes from pictures that were stored as 8-bit RGB, `ycbcr-uint8`.
 
 """
+
+NOT_PUBLISHED = f"""
+## Not the published sets
+
+Sets at hand that have no published row: parts of a published set, or others. What is measured of them, under
+`{OTHERS}`, is to be compared with results on the same pictures alone, not with a published row of a set of a like name.
+
+| set | pictures | scale | protocol | measured |
+|---|---|---|---|---|"""
+
+PICTURES = """
+## The pictures
+
+SHA-256 of HR, cropped to a multiple of the scale, 8-bit RGB, one after another in the order of their names.
+
+| set | scale | pictures | SHA-256 |
+|---|---|---|---|"""
 
 
 @dataclass(frozen=True)
@@ -84,30 +103,45 @@ def table(root: Path) -> tuple[str, bool]:
         raise AdderSRError(
             f"{root} has none of {', '.join(PUBLISHED)} in it; --data is the folder with the sets"
         )
-    hashes, missed = [], False
+    missed, compared = False, list[Result]()
     for name, row in tqdm(PUBLISHED.items(), "sets", leave=False, disable=None):
         folder = _folder(root, name)
         for scale, published in zip(SCALES, row.scores, strict=True):
-            start = f"| {name} | x{scale} | `{row.protocol}` | {published[0]:.2f} / {published[1]:.4f} | "
-            pictures = find_pictures(root, folder, scale) if folder else []
-            if len(pictures) != row.images:
-                lines.append(f"{start} | | {len(pictures)} of {row.images} pictures at hand: not compared |")
+            start = f"| {name} | x{scale} | `{row.protocol}` | {published[0]:.2f} / {published[1]:.4f} |"
+            count = len(find_pictures(root, folder, scale)) if folder else 0
+            if folder is None or count != row.images:
+                lines.append(f"{start} | | {count} of {row.images} pictures at hand: not compared |")
                 continue
-            (own,) = score_set([Model(BICUBIC, scale)], pictures, PROTOCOLS[row.protocol], name=name)
+            own = _measured(root, folder, scale, row.protocol)
             off = own.psnr - published[0], own.ssim - published[1]
             holds = abs(off[0]) <= PSNR_LIMIT and abs(off[1]) <= SSIM_LIMIT
             missed |= not holds
             verdict = "reproduced" if holds else "**missed**"
-            lines.append(
-                f"{start}{own.psnr:.4f} / {own.ssim:.5f} | {off[0]:+.4f} / {off[1]:+.5f} | {verdict} |"
-            )
-            hashes.append(f"| {name} | x{scale} | {own.images} | {own.hr_sha256} |")
-    lines += [
-        "",
-        "The pictures: SHA-256 of HR, cropped to a multiple of the scale, 8-bit RGB, one after another in the order of",
+            difference = f"{off[0]:+.4f} / {off[1]:+.5f}"
+            lines.append(f"{start} {own.psnr:.4f} / {own.ssim:.5f} | {difference} | {verdict} |")
+            compared.append(own)
+    folders = {path.parent.name for path in root.glob("*/HR")} - {own.set for own in compared}
+    others = [
+        _measured(root, name, scale, OTHERS)
+        for name in tqdm(sorted(folders), "other sets", leave=False, disable=None)
+        for scale in SCALES
     ]
-    lines += ["their names.", "", "| set | scale | pictures | SHA-256 |", "|---|---|---|---|", *hashes]
+    if others:
+        lines.append(NOT_PUBLISHED)
+    for own in others:
+        score = f"{own.psnr:.4f} / {own.ssim:.5f}"
+        lines.append(f"| {own.set} | {own.images} | x{own.scale} | `{OTHERS}` | {score} |")
+    lines.append(PICTURES)
+    for own in [*compared, *others]:
+        lines.append(f"| {own.set} | x{own.scale} | {own.images} | {own.hr_sha256} |")
     return HEAD + "\n".join(lines) + "\n", missed
+
+
+def _measured(root: Path, name: str, scale: int, protocol: str) -> Result:
+    (own,) = score_set(
+        [Model(BICUBIC, scale)], find_pictures(root, name, scale), PROTOCOLS[protocol], name=name
+    )
+    return own
 
 
 def _folder(root: Path, name: str) -> str | None:

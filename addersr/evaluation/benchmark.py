@@ -5,23 +5,29 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from addersr.evaluation.protocol import Pair, Protocol, Score
+from addersr.evaluation.protocol import Pair, Protocol
 from addersr.evaluation.sets import PictureFiles, load_pair
+from addersr.images.resize import imresize
 from addersr.progress import bar_columns
 
 if TYPE_CHECKING:
     from addersr.inference.upscaler import Upscaler
 
 Upscale = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
-"""(H, W, 3) -> (sH, sW, 3), both uint8, or both float64 in 0..255 under a protocol that does not quantise."""
+"""(H, W, 3) -> (sH, sW, 3), both uint8, or both float64 in 0..255 under a protocol that does not quantise. It is run
+on a corner of a picture, too, before it is timed."""
 
 BICUBIC = "bicubic"
+
+_WARM_UP = 16
+"""Side of the corner that a model runs on before it is timed, LR pixels."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Model:
     """float32, bfloat16 or int8; None for bicubic."""
     self_ensemble: bool = False
     """The result is the mean over the eight flips and turns of the picture."""
+    device: str = "cpu"
+    """Where it runs, as torch names it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class PictureScore:
     bicubic_psnr: float
     bicubic_ssim: float
     seconds: float
-    """Wall-clock time inside the model, without reading and scoring."""
+    """Wall-clock time of the model alone, from the pixels of LR to those of its result."""
     output_pixels: int
     hr_sha256: str
     """Of the pixels of HR as it is compared, cropped: 8-bit RGB, row by row."""
@@ -72,7 +80,8 @@ class Result:
     bicubic_ssim: float
     images: int
     seconds: float
-    """Wall-clock time inside the model, all pictures together, without reading and scoring them."""
+    """Wall-clock time of the model alone, all pictures together: from the pixels of LR to those of its result. What a
+    first call takes for itself is not in it: each model runs on a corner of the first picture before."""
     output_pixels: int
     parameters: int
     precision: str | None
@@ -115,14 +124,16 @@ def score_set(
         hr, lr = pair.hr.tobytes(), pair.lr.tobytes()
         hr_digest.update(hr)
         lr_digest.update(lr)
-        started = time.perf_counter()
-        values = protocol.bicubic(pair)
-        bicubic_seconds = time.perf_counter() - started
-        bicubic = protocol.score_compared(values, pair)
+        small = protocol.bicubic_lr(pair)
+        if picture is pictures[0]:
+            _warm_up(models, pair, small)
+        enlarged, bicubic_seconds = _timed(partial(imresize, scale=scale), small)
+        bicubic = protocol.score_compared(protocol.compared_bicubic(enlarged, pair), pair)
         for model, row in zip(models, scores, strict=True):
-            own, seconds = (
-                (bicubic, bicubic_seconds) if model.upscale is None else _run(model.upscale, pair, protocol)
-            )
+            own, seconds = bicubic, bicubic_seconds
+            if model.upscale is not None:
+                result, seconds = _timed(model.upscale, pair.lr)
+                own = protocol.score(result, pair)
             row.append(
                 PictureScore(
                     name=picture.hr.name,
@@ -162,12 +173,19 @@ def score_set(
     ]
 
 
-def _run(upscale: Upscale, pair: Pair, protocol: Protocol) -> tuple[Score, float]:
-    """The score of a network, and the seconds it took."""
+def _timed(upscale: Upscale, lr: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
+    """What comes out, and the seconds it took."""
     started = time.perf_counter()
-    result = upscale(pair.lr)
-    seconds = time.perf_counter() - started
-    return protocol.score(result, pair), seconds
+    result = upscale(lr)
+    return result, time.perf_counter() - started
+
+
+def _warm_up(models: Sequence[Model], pair: Pair, small: npt.NDArray[Any]) -> None:
+    """Run everything once, on little: the first call starts threads and chooses kernels."""
+    imresize(small[:_WARM_UP, :_WARM_UP], pair.scale)
+    for model in models:
+        if model.upscale is not None:
+            model.upscale(pair.lr[:_WARM_UP, :_WARM_UP])
 
 
 def upscale_by(upscaler: "Upscaler") -> Upscale:

@@ -1,28 +1,17 @@
 """`addersr bench`: score models on benchmark sets, beside bicubic, and say by which protocol."""
 
 import argparse
-import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from addersr.errors import AdderSRError, CheckpointError
+import torch
+
+from addersr.errors import AdderSRError
 from addersr.evaluation import compare, report
-from addersr.evaluation.benchmark import BICUBIC, Model, score_set, upscale_by
+from addersr.evaluation.benchmark import BICUBIC, Model, score_set
+from addersr.evaluation.lineup import line_up
 from addersr.evaluation.protocol import DEFAULT, PROTOCOLS
-from addersr.evaluation.sets import PictureFiles, find_pictures
+from addersr.evaluation.sets import Sets, find_sets, sizes
 from addersr.inference import options
-
-if TYPE_CHECKING:
-    from addersr.checkpoint import Loaded
-
-SCALES = (2, 3, 4)
-"""Those of the published tables; a name without a scale stands for its weights at these."""
-
-Sets = dict[int, dict[str, list[PictureFiles]]]
-"""Scale -> name of a set -> its pictures."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,24 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="N",
-        help="2, 3, 4, several (default: the models', or 2)",
+        help="2, 3, 4, several (default: the models', or 2); a model is left out at those that it does not have, which "
+        "is said, and one that has none of them is an error",
     )
     parser.add_argument(
         "--model",
         dest="models",
         action="append",
         metavar="NAME|FILE",
-        help=f"name of shipped weights, with its scale or without, a .safetensors file, or {BICUBIC}; may be repeated "
-        "(default: as `addersr upscale`)",
+        help=f"name of shipped weights, with its scale or without, a .safetensors file, or {BICUBIC}; may be repeated, "
+        "with weights of different precisions, too (default: as `addersr upscale`)",
     )
     parser.add_argument(
         "--protocol",
         choices=list(PROTOCOLS),
         default=DEFAULT,
-        help="what is compared and rounded: ycbcr-float as EDSR and BasicSR, ycbcr-uint8 and srcnn as the published "
-        "bicubic rows, rgb (default: %(default)s)",
+        help="what is compared and rounded: ycbcr-float as EDSR and BasicSR; srcnn, vdsr and ycbcr-uint8 as the "
+        "published bicubic rows; rgb (default: %(default)s)",
     )
-    options.add_execution(parser)
+    options.add_execution(parser, precisions=True)
     parser.add_argument("--per-picture", action="store_true", help="a line for each picture, too")
     for option in report.WRITERS:
         parser.add_argument(
@@ -87,9 +77,14 @@ def run(args: argparse.Namespace) -> int:
     """
     protocol = PROTOCOLS[args.protocol]
     found = report.Report(protocol, per_picture=args.per_picture)
-    models = _load_models(args, found.notes)
-    sets = {scale: {name: find_pictures(args.data, name, scale) for name in args.sets} for scale in models}
-    comparison = compare.prepare(args, sets)
+    models = line_up(args, found.notes)
+    devices = sorted({model.device for each in models.values() for model in each})
+    found.timing = (
+        "of the model alone, from the pixels of LR to those of its result, after a first run; on "
+        f"{', '.join(devices)}, CPU threads: {torch.get_num_threads()}"
+    )
+    sets = find_sets(args.data, args.sets, models, found.notes)
+    comparison = compare.prepare(args, sets, sizes(sets, protocol))
     outputs = {option: path for option in report.WRITERS if (path := getattr(args, option)) is not None}
     for option, path in outputs.items():
         report.check_writable(option, path)
@@ -144,81 +139,4 @@ def _score(
         print(line)
     for what, which in report.sources(found.results):
         print(f"{what}: {which}")
-
-
-def _load_models(args: argparse.Namespace, notes: list[str]) -> dict[int, list[Model]]:
-    """Scale -> what is scored there, bicubic first; says in `notes` what was left out.
-
-    Raises:
-        CheckpointError, BackendError: as `checkpoint.load` and `options.make_upscaler`; also weights that fit none
-            of the scales asked for.
-    """
-    names = list(dict.fromkeys(args.models or [None]))
-    asked = sorted(set(args.scales or []))
-    loaded: list[Loaded] = []
-    for name in names:
-        if name == BICUBIC:
-            continue
-        fitting = _load(name, asked, args.precision)
-        if left_out := set(asked) - {each.model.scale for each in fitting}:
-            label = name or "the default model"
-            notes.append(
-                f"{label}: only {_listed(each.model.scale for each in fitting)}, left out at {_listed(left_out)}"
-            )
-        loaded += [each for each in fitting if each.path not in {other.path for other in loaded}]
-    models = {
-        scale: [Model(BICUBIC, scale)]
-        for scale in asked or sorted({each.model.scale for each in loaded}) or SCALES[:1]
-    }
-    stems = Counter(each.name for each in loaded)
-    for each in loaded:
-        name = each.name if stems[each.name] == 1 else str(each.path)
-        models[each.model.scale].append(_model(name, each, args))
-    return models
-
-
-def _load(name: str | None, asked: Sequence[int], precision: Any) -> "list[Loaded]":
-    """The weights that a name stands for, one a scale; all that are asked for and there."""
-    from addersr import checkpoint  # not at the top: bicubic needs neither networks nor their kernels
-
-    known = checkpoint.shipped()
-    found: dict[int, str] = {}
-    if name is None:
-        for scale in asked or SCALES[:1]:
-            with suppress(CheckpointError):
-                found[scale] = checkpoint.default_name(scale)
-        if not found:
-            checkpoint.default_name((asked or SCALES)[0])  # says that there is none
-    elif name not in known and not os.path.isfile(name):
-        found = {scale: full for scale in SCALES if (full := f"{name}_x{scale}") in known}
-    if not found:
-        loaded = checkpoint.load(str(name), precision=precision)
-        if asked and loaded.model.scale not in asked:
-            raise CheckpointError(
-                f"{name} enlarges x{loaded.model.scale}, and --scale asks for {_listed(asked)}"
-            )
-        return [loaded]
-    chosen = [full for scale, full in found.items() if not asked or scale in asked]
-    if not chosen:
-        raise CheckpointError(
-            f"{name} is shipped for {_listed(found)}, and --scale asks for {_listed(asked)}"
-        )
-    return [checkpoint.load(full, precision=precision) for full in chosen]
-
-
-def _model(name: str, loaded: "Loaded", args: argparse.Namespace) -> Model:
-    from addersr.models.quantized import parameter_count
-
-    upscaler = options.make_upscaler(args, loaded)
-    return Model(
-        name,
-        upscaler.scale,
-        upscale_by(upscaler),
-        parameter_count(loaded.model),
-        upscaler.precision,
-        upscaler.self_ensemble,
-    )
-
-
-def _listed(scales: Iterable[int]) -> str:
-    return ", ".join(f"x{scale}" for scale in sorted(scales))
+    print(f"seconds: {found.timing}")

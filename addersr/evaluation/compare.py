@@ -2,8 +2,9 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from addersr.evaluation.benchmark import Model, Result
 from addersr.evaluation.figure import Panel, error_colours, error_strip, strip
 from addersr.evaluation.metrics import psnr
 from addersr.evaluation.protocol import Pair, Protocol
-from addersr.evaluation.sets import PictureFiles, load_pair
+from addersr.evaluation.sets import PictureFiles, Sets, load_pair
 from addersr.images import files
 from addersr.images.color import rgb_to_y
 from addersr.images.resize import imresize
@@ -68,7 +69,7 @@ class Comparison:
     names: list[str] | None = None
     """With or without suffix; None: chosen by bicubic's PSNR."""
     crop: Box | None = None
-    """None: found for each picture."""
+    """Inside all pictures that may be shown; None: found for each one."""
 
     def write(
         self, models: Sequence[Model], pictures: Sequence[PictureFiles], protocol: Protocol, bicubic: Result
@@ -82,7 +83,6 @@ class Comparison:
             bicubic: what bicubic scored on the set.
 
         Raises:
-            DataError: a crop that is not inside a picture.
             ImageError, AdderSRError: as `load_pair`; a file cannot be written.
         """
         for picture in self._chosen(pictures, bicubic):
@@ -99,13 +99,7 @@ class Comparison:
     ) -> None:
         pair = load_pair(picture, protocol, result.scale)
         shown = [_Shown(model, pair, protocol) for model in models]
-        height, width = pair.hr.shape[:2]
         crop = self.crop or find_crop(_disagreement(shown), result.scale)
-        if crop.bottom > height or crop.right > width:
-            raise DataError(
-                f"--crop {crop.left},{crop.top},{crop.width},{crop.height} is not inside {picture.hr.name}, "
-                f"{width}x{height} pixels at x{result.scale}"
-            )
         whole = (picture.hr.stem, f"{_set_name(result.set)} x{result.scale}, {protocol.name}")
         hr = Panel(pair.hr[crop.slices], "HR", "PSNR in dB: crop / picture")
         panels = [each.panel(crop) for each in shown]
@@ -122,16 +116,17 @@ class Comparison:
         files.write(self.folder / f"{stem}.png", files.Picture(pixels))
 
 
-def prepare(args: argparse.Namespace, sets: dict[int, dict[str, list[PictureFiles]]]) -> Comparison | None:
+def prepare(args: argparse.Namespace, sets: Sets, sizes: Mapping[Path, tuple[int, int]]) -> Comparison | None:
     """What the options ask for; None where it is nothing.
 
     Args:
         args: with the options of `add_arguments`.
-        sets: scale -> name -> pictures, to find the named ones in.
+        sets: to find the named pictures in.
+        sizes: (height, width) of each of their files of HR.
 
     Raises:
         AdderSRError: the folder cannot be written, or options do not go together.
-        DataError: a picture is named that no set has.
+        DataError: a picture is named that no set has, or the crop is not inside one that may be shown.
     """
     if args.compare is None:
         if args.compare_pictures or args.crop:
@@ -148,12 +143,28 @@ def prepare(args: argparse.Namespace, sets: dict[int, dict[str, list[PictureFile
     for name in args.compare_pictures or []:
         if not any(_is_named(picture, [name]) for picture in pictures):
             raise DataError(f"--compare-pictures: no set has a picture {name}; they have {_some(pictures)}")
+    if args.crop is not None:
+        _check_crop(args.crop, args.compare_pictures, sets, sizes)
     names = [_set_name(name) for name in next(iter(sets.values()))]
     if len(set(names)) < len(names):
         raise DataError(
             "--compare: two sets have one name, and their pictures would be written over each other"
         )
     return Comparison(args.compare, args.compare_pictures, args.crop)
+
+
+def _check_crop(
+    crop: Box, names: Sequence[str] | None, sets: Sets, sizes: Mapping[Path, tuple[int, int]]
+) -> None:
+    for scale, each in sets.items():
+        for picture in chain.from_iterable(each.values()):
+            height, width = (side - side % scale for side in sizes[picture.hr])
+            if (names is None or _is_named(picture, names)) and (crop.bottom > height or crop.right > width):
+                choose = "; say by --compare-pictures which ones to show" if names is None else ""
+                raise DataError(
+                    f"--crop {crop.left},{crop.top},{crop.width},{crop.height} is not inside {picture.hr}, "
+                    f"{width}x{height} pixels at x{scale}{choose}"
+                )
 
 
 def find_crop(disagreement: npt.NDArray[np.float64], border: int) -> Box:

@@ -11,6 +11,7 @@ from addersr import checkpoint
 from addersr.energy.estimate import FLOAT32, INT8, Energy, Precision, measure
 from addersr.energy.operations import EXPONENTIAL, LOGARITHM, Operations
 from addersr.errors import CheckpointError
+from addersr.evaluation import weights
 from addersr.inference import options
 from addersr.models import PRESETS, build
 from addersr.models.presets import Network
@@ -22,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="NAME|FILE",
-        help="a network by the name of its shape (edsr_baseline_x2, vdsr_x2; it needs no weights), shipped weights or "
-        "a .safetensors file",
+        help="shipped weights or a .safetensors file, as for `addersr bench`; or a network by the name of its shape "
+        "(edsr_baseline_x2, vdsr_x2), which needs no weights",
     )
     parser.add_argument(
         "--output-size",
@@ -61,10 +62,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _find(name: str, upsampler: str | None) -> tuple[str, Network]:
-    if name in checkpoint.shipped() or Path(name).suffix == ".safetensors":
+    found = weights.named(name)
+    if found or Path(name).suffix == ".safetensors":  # of one that is not there, `load` says so
+        if len(found) > 1:
+            raise CheckpointError(f"{name} stands for {', '.join(found)}; name one of them")
         if upsampler is not None:
             raise CheckpointError(f"{name} are weights, whose upsampler is as it is; leave out --upsampler")
-        loaded = checkpoint.load(name)
+        loaded = checkpoint.load(*found or [name])
         return loaded.name, loaded.model
     if name not in PRESETS:
         raise CheckpointError(

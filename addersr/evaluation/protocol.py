@@ -70,13 +70,11 @@ class Protocol:
             lr: (H // s, W // s, 3), the set's own LR picture; not used by a protocol that does not quantise.
 
         Raises:
-            ValueError: HR leaves less than SSIM's window after the border is shaved, or LR does not fit HR.
+            ValueError: as `check_hr` and `check_lr`.
         """
-        least = -(-SSIM_WINDOW // scale) * scale + 2 * scale
-        if min(hr.shape[:2]) < least:
-            raise ValueError(
-                f"HR must be at least {least}x{least} pixels at x{scale}, got {hr.shape[1]}x{hr.shape[0]}"
-            )
+        check_hr(hr.shape[:2], scale)
+        if self.quantised and lr is not None:
+            check_lr(lr.shape[:2], hr.shape[:2], scale)
         hr = modcrop(hr, scale)
         height, width = hr.shape[0] // scale, hr.shape[1] // scale
         if not self.quantised:
@@ -84,11 +82,6 @@ class Protocol:
             return Pair(hr, made, grey, scale)
         if lr is None:
             return Pair(hr, imresize(hr, output_shape=(height, width)), grey, scale)
-        if lr.shape != (height, width, 3):
-            raise ValueError(
-                f"LR must be {width}x{height} pixels for HR of {hr.shape[1]}x{hr.shape[0]} at x{scale}, "
-                f"got {lr.shape[1]}x{lr.shape[0]}"
-            )
         return Pair(hr, lr, grey, scale)
 
     def compared(self, rgb: npt.NDArray[Any], grey: bool = False) -> npt.NDArray[np.float64]:
@@ -110,11 +103,19 @@ class Protocol:
 
     def bicubic(self, pair: Pair) -> npt.NDArray[np.float64]:
         """What is compared for bicubic upscaling, (sH, sW) or (sH, sW, 3) float64."""
+        return self.compared_bicubic(imresize(self.bicubic_lr(pair), pair.scale), pair)
+
+    def bicubic_lr(self, pair: Pair) -> npt.NDArray[Any]:
+        """What bicubic upscaling starts from, (H, W, 3) uint8, or (H, W) float64 of Y if not quantised."""
         if self.quantised:
-            return self.compared(imresize(pair.lr, pair.scale), pair.grey)
-        lr = imresize(self.compared(pair.hr, pair.grey), output_shape=pair.lr.shape[:2])
-        result = imresize(lr, pair.scale)
-        return _round(np.clip(result, 16.0, 235.0) if self.studio else result)
+            return pair.lr
+        return imresize(self.compared(pair.hr, pair.grey), output_shape=pair.lr.shape[:2])
+
+    def compared_bicubic(self, enlarged: npt.NDArray[Any], pair: Pair) -> npt.NDArray[np.float64]:
+        """What is compared of `bicubic_lr`, enlarged."""
+        if self.quantised:
+            return self.compared(enlarged, pair.grey)
+        return _round(np.clip(enlarged, 16.0, 235.0) if self.studio else enlarged)
 
     def score(self, result: npt.NDArray[Any], pair: Pair) -> Score:
         """Score a network's result, (sH, sW, 3): uint8, or 0..255 in floating point if not quantised."""
@@ -166,6 +167,31 @@ PROTOCOLS = {
 published bicubic rows come from `srcnn`, `vdsr` and `ycbcr-uint8` (docs/bicubic.md)."""
 
 DEFAULT = "ycbcr-float"
+
+
+def check_hr(hr: tuple[int, ...], scale: int) -> None:
+    """Whether HR of a size, (height, width) as its file has it, can be scored.
+
+    Raises:
+        ValueError: less than SSIM's window is left after the border is shaved.
+    """
+    least = -(-SSIM_WINDOW // scale) * scale + 2 * scale
+    if min(hr) < least:
+        raise ValueError(f"HR must be at least {least}x{least} pixels at x{scale}, got {hr[1]}x{hr[0]}")
+
+
+def check_lr(lr: tuple[int, ...], hr: tuple[int, ...], scale: int) -> None:
+    """Whether a set's own LR picture is of the size that belongs to HR; both (height, width) as their files have it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    height, width = hr[0] // scale, hr[1] // scale
+    if lr != (height, width):
+        raise ValueError(
+            f"LR must be {width}x{height} pixels for HR of {width * scale}x{height * scale} at x{scale}, "
+            f"got {lr[1]}x{lr[0]}"
+        )
 
 
 def _round(y: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

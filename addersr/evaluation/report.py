@@ -31,6 +31,8 @@ class Report:
     protocol: Protocol
     per_picture: bool = False
     """Rows of single pictures, too."""
+    timing: str = ""
+    """What the seconds are of, and on what they were taken."""
     notes: list[str] = field(default_factory=list)
     """What was left out, a line each."""
     results: list[Result] = field(default_factory=list)
@@ -100,6 +102,7 @@ def markdown(report: Report) -> str:
         lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
     lines += [""] + [f"- {_escaped(note)}" for note in [*remarks(report.results), *report.notes]]
     lines += [f"- {_escaped(what)}: {which}" for what, which in sources(report.results)]
+    lines.append(f"- seconds: {report.timing}")
     lines += [f"- protocol, {key}: {text}" for key, text in report.protocol.describe().items()]
     return "\n".join(lines) + "\n"
 
@@ -122,15 +125,21 @@ def as_csv(report: Report) -> str:
 
 
 def as_json(report: Report) -> str:
-    """`version`, `protocol`, `notes` and `results`; JSON has no infinity, so the PSNR of equal pictures is null."""
+    """`version`, `protocol`, `timing`, `notes`, `results`; JSON has no infinity: the PSNR of equal pictures is null."""
     results = []
     for result in report.results:
         pictures = [asdict(picture) | _derived(picture) for picture in _shown(report, result)]
         document = asdict(result) | _derived(result)
         document.pop("pictures")
         results.append(document | {"pictures": pictures} if report.per_picture else document)
-    document = {"version": __version__, "protocol": report.protocol.describe(), "notes": report.notes}
-    return json.dumps(_finite(document | {"results": results}), indent=2, allow_nan=False) + "\n"
+    document = {
+        "version": __version__,
+        "protocol": report.protocol.describe(),
+        "timing": report.timing,
+        "notes": report.notes,
+        "results": results,
+    }
+    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
 
 
 WRITERS: dict[str, Callable[[Report], str]] = {"markdown": markdown, "csv": as_csv, "json": as_json}

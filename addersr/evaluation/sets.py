@@ -4,15 +4,21 @@ A benchmark set is a folder `DIR/Set5/HR` of pictures; its LR pictures may lie i
 are made from HR by MATLAB's bicubic where that folder is absent. Any folder of pictures is a set of HR pictures, too.
 """
 
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from addersr.errors import DataError
-from addersr.evaluation.protocol import Pair, Protocol
+from addersr.evaluation.protocol import Pair, Protocol, check_hr, check_lr
 from addersr.images import files
+from addersr.images.png16 import bit_depth
+from addersr.inference.survey import probe
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,38 @@ class PictureFiles:
 
     hr: Path
     lr: Path | None
+
+
+Sets: TypeAlias = dict[int, dict[str, list[PictureFiles]]]
+"""Scale -> name of a set -> its pictures."""
+
+
+def find_sets(root: Path, names: Sequence[str], scales: Iterable[int], notes: list[str]) -> Sets:
+    """The sets of a run, each once.
+
+    Args:
+        root, names, scales: as `find_pictures` takes them.
+        notes: gets a line for each name that stands for the pictures of another one.
+
+    Raises:
+        DataError: as `find_pictures`.
+    """
+    sets: Sets = {scale: {} for scale in scales}
+    first: dict[tuple[tuple[str, str], ...], str] = {}
+    for name in names:
+        found = {scale: find_pictures(root, name, scale) for scale in sets}
+        files = tuple(
+            (os.path.realpath(picture.hr), os.path.realpath(picture.lr or ""))
+            for pictures in found.values()
+            for picture in pictures
+        )
+        if files in first:
+            notes.append(f"set {name}: the same pictures as set {first[files]}, scored once")
+            continue
+        first[files] = name
+        for scale, pictures in found.items():
+            sets[scale][name] = pictures
+    return sets
 
 
 def find_pictures(root: Path, name: str, scale: int) -> list[PictureFiles]:
@@ -72,10 +110,59 @@ def load_pair(picture: PictureFiles, protocol: Protocol, scale: int) -> Pair:
     """
     hr, grey = _read(picture.hr)
     lr = None if picture.lr is None or not protocol.quantised else _read(picture.lr)[0]
+    _check_sizes(picture, scale, hr.shape[:2], None if lr is None else lr.shape[:2])
+    return protocol.pair(hr, scale, grey=grey, lr=lr)
+
+
+def sizes(sets: Sets, protocol: Protocol) -> dict[Path, tuple[int, int]]:
+    """The sizes of all pictures of a run, told by the beginnings of their files, before hours of work.
+
+    What cannot be scored is refused here; only a file that is damaged farther in is found when its turn comes.
+
+    Args:
+        sets: all pictures.
+        protocol: that of the run; where it makes LR, the sets' own are not looked at.
+
+    Returns:
+        File of HR -> (height, width).
+
+    Raises:
+        ImageError, DataError: as `load_pair`.
+    """
+    found: dict[Path, tuple[int, int]] = {}
+    for scale, each in sets.items():
+        for picture in chain.from_iterable(each.values()):
+            if picture.hr not in found:
+                found[picture.hr] = _size(picture.hr)
+            lr = None if picture.lr is None or not protocol.quantised else _size(picture.lr)
+            _check_sizes(picture, scale, found[picture.hr], lr)
+    return found
+
+
+def _check_sizes(picture: PictureFiles, scale: int, hr: tuple[int, ...], lr: tuple[int, ...] | None) -> None:
+    path = picture.hr
     try:
-        return protocol.pair(hr, scale, grey=grey, lr=lr)
+        check_hr(hr, scale)
+        if lr is not None and picture.lr is not None:
+            path = picture.lr
+            check_lr(lr, hr, scale)
     except ValueError as error:
-        raise DataError(f"{picture.hr if lr is None else picture.lr}: {error}") from error
+        raise DataError(f"{path}: {error}") from error
+
+
+def _size(path: Path) -> tuple[int, int]:
+    seen = probe(path)
+    if seen is None or seen.frames > 1 or not _is_surely_8_bit(path):
+        height, width, _ = _read(path)[0].shape  # says what is wrong, if anything is
+        return height, width
+    return seen.height, seen.width
+
+
+def _is_surely_8_bit(path: Path) -> bool:
+    """Of a file that could be opened as a picture; a TIFF may have many kinds of samples, and pages."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+        return not magic.startswith((b"II", b"MM")) and (magic != b"\x89PNG" or bit_depth(file) <= 8)
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -53,17 +53,24 @@ def size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def add_execution(parser: argparse.ArgumentParser) -> None:
+def add_execution(parser: argparse.ArgumentParser, *, precisions: bool = False) -> None:
     """Add the options that say how a network is run, which `make_upscaler` takes.
 
     ``--precision``, ``--self-ensemble``, ``--tile``, ``--device``.
+
+    Args:
+        parser: gets them.
+        precisions: ``--precision`` takes several, and is a list, or None where it is not given.
     """
+    several = ". Several: each model in each of them that it has" if precisions else ""
     parser.add_argument(
         "--precision",
         choices=["auto", "float32", "bfloat16", "int8"],
-        default="auto",
+        nargs="+" if precisions else None,
+        action="extend" if precisions else "store",
+        default=None if precisions else "auto",
         help="float32; bfloat16 for convolutions, adder units stay in float32; or int8 for quantised weights: of a "
-        "shipped NAME those of NAME_int8 (default: what the weights are in)",
+        f"shipped NAME those of NAME_int8{several} (default: auto, what the weights are in)",
     )
     parser.add_argument(
         "--self-ensemble",

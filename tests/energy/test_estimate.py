@@ -117,6 +117,20 @@ def test_json(capsys):
     assert energy(capsys, "--model", "edsr_small_x2_int8") == found | {"model": "edsr_small_x2_int8"}
 
 
+def test_a_model_is_named_as_for_bench(capsys, tmp_path, monkeypatch):
+    """Weights without their scale, and files of any suffix; a name that stands for several is no choice."""
+    expected = energy(capsys, "--model", "edsr_small_x2")
+    assert energy(capsys, "--model", "edsr_small") == expected
+    assert energy(capsys, "--model", "edsr_small_int8") == expected | {"model": "edsr_small_x2_int8"}
+    (tmp_path / "mine").write_bytes(checkpoint.shipped()["edsr_small_x2"].read_bytes())
+    assert energy(capsys, "--model", str(tmp_path / "mine")) == expected | {"model": "mine"}
+    for scale in (2, 4):
+        checkpoint.save(tmp_path / f"net_x{scale}.safetensors", build(f"edsr_tiny_x{scale}"), {})
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
+    assert main(["energy", "--model", "net"]) == 1
+    assert "net stands for net_x2, net_x4; name one of them" in capsys.readouterr().err
+
+
 def test_tables(capsys):
     assert main(["energy", "--model", "edsr_baseline_x2"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from addersr.evaluation.benchmark import BICUBIC, Model, score_set
 from addersr.evaluation.protocol import PROTOCOLS
 from addersr.evaluation.sets import find_pictures, load_pair
+from addersr.images.color import rgb_to_y
 from addersr.images.resize import imresize
 
 
@@ -54,32 +56,47 @@ def test_an_lr_that_is_not_quantised_has_no_hash(root: Path) -> None:
     assert (result.lr, result.lr_sha256, result.pictures[0].lr_sha256) == ("made", None, None)
 
 
-def test_reading_and_scoring_are_not_in_the_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock that only the models advance: whatever else took time would be seen in the sum."""
+@pytest.mark.parametrize("protocol", ["ycbcr-float", "srcnn"])
+def test_the_time_is_of_the_models_alone_without_their_first_calls(
+    root: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    """On a clock that all that takes time advances by a number of its own."""
     now = 0.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
 
-    def slow(lr: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def slowed(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def slow(*arguments: Any, **named: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*arguments, **named)
+
+        return slow
+
+    def first_call_is_slow(lr: npt.NDArray[Any]) -> npt.NDArray[Any]:
         nonlocal now
-        now += 5
+        now += 10000 if len(calls) == 0 else 7
+        calls.append(lr.shape)
         return by_resizing(lr)
 
-    def slow_load(*arguments: Any) -> Any:
-        nonlocal now
-        now += 100
-        return load_pair(*arguments)
-
-    monkeypatch.setattr("addersr.evaluation.benchmark.load_pair", slow_load)
-    models = [Model("slow", 2, slow), Model("twice", 2, lambda lr: slow(lr) if slow(lr).any() else lr)]
-    results = score_set(models, find_pictures(root, "Mixed", 2), PROTOCOLS["ycbcr-float"], name="M")
-    assert [result.seconds for result in results] == [10, 20]
+    calls: list[tuple[int, ...]] = []
+    monkeypatch.setattr("addersr.evaluation.benchmark.load_pair", slowed(load_pair, 100))
+    monkeypatch.setattr("addersr.evaluation.benchmark.imresize", slowed(imresize, 0.5))
+    monkeypatch.setattr("addersr.evaluation.protocol.imresize", slowed(imresize, 200))
+    monkeypatch.setattr("addersr.evaluation.protocol.rgb_to_y", slowed(rgb_to_y, 1000))
+    models = [
+        Model(BICUBIC, 2),
+        Model("five", 2, slowed(by_resizing, 5)),
+        Model("cold", 2, first_call_is_slow),
+    ]
+    results = score_set(models, find_pictures(root, "Mixed", 2), PROTOCOLS[protocol], name="M")
+    assert [result.seconds for result in results] == [1, 10, 14]
+    assert calls == [(16, 16, 3), (22, 25, 3), (22, 25, 3)]
 
 
 def test_an_identical_picture_is_infinite_and_makes_the_mean_so(root: Path) -> None:
     pictures, protocol = find_pictures(root, "Mixed", 2), PROTOCOLS["ycbcr-float"]
-    answers = iter(
-        [load_pair(pictures[0], protocol, 2).hr, by_resizing(load_pair(pictures[1], protocol, 2).lr)]
-    )
+    first, second = (load_pair(picture, protocol, 2) for picture in pictures)
+    answers = iter([first.hr[:32, :32], first.hr, by_resizing(second.lr)])
     (result,) = score_set([Model("oracle", 2, lambda lr: next(answers))], pictures, protocol, name="M")
     assert result.pictures[0].psnr == result.psnr == np.inf
     assert np.isfinite(result.pictures[1].psnr)

@@ -21,9 +21,7 @@ from addersr.evaluation.protocol import PROTOCOLS
 from addersr.images.color import rgb_to_y
 from addersr.images.files import from_tensor, to_tensor
 from addersr.images.resize import imresize
-from addersr.inference.quantize import quantized
 from addersr.models.presets import build
-from addersr.models.quantized import adder_units
 
 Bench = Callable[..., int]
 
@@ -88,7 +86,8 @@ def test_two_models_at_two_scales_in_every_form(
             model = build(f"edsr_tiny_x{result['scale']}")
             assert result["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     for text in (printed, markdown):
-        for words in (*document["protocol"].values(), *document["notes"]):
+        assert document["timing"].endswith(f"; on cpu, CPU threads: {torch.get_num_threads()}")
+        for words in (*document["protocol"].values(), document["timing"], *document["notes"]):
             assert words in text
         for result in document["results"]:
             assert result["hr_sha256"] in text and result["lr_sha256"] in text
@@ -177,25 +176,18 @@ def test_an_infinite_psnr_is_said_and_is_null_in_json(
     assert "equal to HR, so PSNR is inf, and so is the set's mean: flat.png" in printed
 
 
-def test_a_name_without_its_scale_is_that_of_the_shipped_weights(
-    root: Path, bench: Bench, tmp_path: Path
-) -> None:
+def test_a_set_given_twice_is_scored_once(root: Path, bench: Bench, tmp_path: Path) -> None:
+    """However it is named; without its LR files it is another set."""
     path = tmp_path / "scores.json"
-    words = ("--model", "edsr_small", "--model", "edsr_small_x2", "--json", path)
-    assert bench(root, "--set", "Files", "--scale", 2, *words) == 0
-    assert [each["model"] for each in json.loads(path.read_text())["results"]] == [BICUBIC, "edsr_small_x2"]
-    with pytest.raises(CheckpointError, match="edsr_small is shipped for x2, and --scale asks for x3, x4"):
-        bench(root, "--set", "Files", "--scale", 3, 4, "--model", "edsr_small")
-
-
-def test_two_files_of_one_name_are_told_apart(
-    root: Path, weights: Path, bench: Bench, tmp_path: Path
-) -> None:
-    other, path = tmp_path / "tiny.safetensors", tmp_path / "scores.json"
-    shutil.copy(weights, other)
-    bench(root, "--set", "Files", "--model", weights, "--model", other, "--json", path)
-    first, second = (scores(path, "Files", str(file)) for file in (weights, other))
-    assert first["psnr"] == second["psnr"]
+    names = ["Files", root / "Files", "Mixed", "Files", root / "Files/HR"]
+    bench(root, "--set", *names, "--model", BICUBIC, "--json", path)
+    document = json.loads(path.read_text())
+    found = [(each["set"], each["lr"]) for each in document["results"]]
+    assert found == [("Files", "files"), ("Mixed", "made"), (str(root / "Files/HR"), "made")]
+    assert document["notes"] == [
+        f"set {root / 'Files'}: the same pictures as set Files, scored once",
+        "set Files: the same pictures as set Files, scored once",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +201,13 @@ def test_two_files_of_one_name_are_told_apart(
         (["--set", "Mixed", "--json", "no/such/folder/s"], AdderSRError, "no/such/folder/s: --json takes"),
         (["--set", "Mixed", "--csv", "no/such/folder/s"], AdderSRError, "no/such/folder/s: --csv takes"),
         (["--set", "Mixed", "--csv", "s", "--markdown", "./s"], AdderSRError, "name one file"),
+        (["--set", "Mixed", "--precision", "int8"], CheckpointError, "is in float32; quantise it"),
         (["--set", "Mixed", "--crop", "0,0,8,8"], AdderSRError, "--compare DIR"),
+        (
+            ["--set", "Files", "Mixed", "--compare", "d", "--crop", "0,44,8,8"],
+            DataError,
+            "colour.png, 50x44 pixels at x2; say by --compare-pictures",
+        ),
         (
             ["--set", "Mixed", "--compare", "d", "--compare-pictures", "x"],
             DataError,
@@ -254,7 +252,8 @@ def test_the_sets_before_a_failure_are_kept(
 ) -> None:
     for name in ("Mixed", "Broken"):
         shutil.copytree(root / "Mixed", tmp_path / name)
-    (tmp_path / "Broken/HR/grey.png").write_text("not a picture")
+    broken = tmp_path / "Broken/HR/grey.png"
+    broken.write_bytes(broken.read_bytes()[:-200])  # which its beginning does not tell
     path = tmp_path / "scores.json"
     with pytest.raises(ImageError, match=r"grey\.png"):
         bench(tmp_path, "--set", "Mixed", "Broken", "--model", BICUBIC, "--json", path)
@@ -264,9 +263,60 @@ def test_the_sets_before_a_failure_are_kept(
     assert "x2     Mixed   bicubic" in capsys.readouterr().out
 
 
+def sixteen_bits(folder: Path) -> Path:
+    path = folder / "HR/grey.png"
+    Image.fromarray(np.full((40, 40), 40000, np.uint16)).save(path)
+    return path
+
+
+def too_small(folder: Path) -> Path:
+    path = folder / "HR/grey.png"
+    Image.new("RGB", (15, 40)).save(path)
+    return path
+
+
+def no_picture(folder: Path) -> Path:
+    path = folder / "HR/grey.png"
+    path.write_text("not a picture")
+    return path
+
+
+def lr_of_another_size(folder: Path) -> Path:
+    path = folder / "LR_bicubic/X2/greyx2.png"
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (25, 22)).save(path.with_name("colourx2.png"))
+    Image.new("RGB", (25, 21)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("spoil", [sixteen_bits, too_small, no_picture, lr_of_another_size])
+def test_a_picture_that_cannot_be_scored_is_told_before_anything_is(
+    root: Path,
+    bench: Bench,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], Path],
+) -> None:
+    """In the second set: the first one is not begun."""
+    shutil.copytree(root / "Mixed", tmp_path / "Spoilt")
+    path = spoil(tmp_path / "Spoilt")
+    words = ("--set", "Mixed", tmp_path / "Spoilt", "--model", BICUBIC, "--json", tmp_path / "scores.json")
+    with pytest.raises((DataError, ImageError)) as error:
+        bench(root, *words)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+    assert capsys.readouterr().out == "" and not (tmp_path / "scores.json").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["--scale", "0"], ["--scale", "two"], ["--tile", "0"], ["--protocol", "x"], ["--crop", "1,2"]],
+    [
+        ["--scale", "0"],
+        ["--scale", "two"],
+        ["--tile", "0"],
+        ["--protocol", "x"],
+        ["--precision", "float8"],
+        ["--crop", "1,2"],
+    ],
 )
 def test_bad_arguments(
     root: Path, bench: Bench, arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -275,20 +325,3 @@ def test_bad_arguments(
         bench(root, "--set", "Mixed", *arguments)
     assert stopped.value.code == 2
     assert arguments[1] in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_int8_weights_are_scored_and_said_to_be_int8(
-    root: Path, weights: Path, bench: Bench, tmp_path: Path
-) -> None:
-    model, file, path = (
-        checkpoint.load(weights).model,
-        tmp_path / "int8.safetensors",
-        tmp_path / "scores.json",
-    )
-    checkpoint.save(file, quantized(model, dict.fromkeys(adder_units(model), (0.0, 1.0))), {})
-    assert bench(root, "--set", "Mixed", "--model", file, "--precision", "int8", "--json", path) == 0
-    result = scores(path, "Mixed", "int8")
-    assert result["precision"] == "int8"
-    assert result["parameters"] == sum(parameter.numel() for parameter in model.parameters())
-    with pytest.raises(CheckpointError, match="is quantised to int8"):
-        bench(root, "--set", "Mixed", "--model", file, "--precision", "float32")

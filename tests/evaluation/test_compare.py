@@ -1,5 +1,6 @@
 """The pictures of `addersr bench --compare`: what is in them, pixel by pixel where it can be said."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,9 +101,19 @@ def test_by_default_the_worst_of_bicubic_are_shown(bench: Bench, tmp_path: Path)
 
 
 def test_a_crop_outside_is_refused(root: Path, bench: Bench, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"--crop 40,0,20,8 is not inside colour\.png, 50x44 pixels at x2"):
+    with pytest.raises(DataError, match=r"--crop 40,0,20,8 is not inside .*/colour\.png, 50x44 pixels at x2"):
         bench(root, "--set", "Files", "--model", BICUBIC, "--compare", tmp_path / "c", "--crop", "40,0,20,8")
     assert not (tmp_path / "c").exists()
+
+
+def test_a_crop_need_be_inside_the_named_pictures_alone(root: Path, bench: Bench, tmp_path: Path) -> None:
+    shutil.copytree(root / "Mixed", tmp_path / "Two")
+    Image.fromarray(noise(90, 90)).save(tmp_path / "Two/HR/large.png")
+    words = ("--set", "Two", "--model", BICUBIC, "--compare", tmp_path / "c", "--crop", "60,60,20,20")
+    with pytest.raises(DataError, match=r"colour\.png, 50x44 pixels at x2; say by --compare-pictures"):
+        bench(tmp_path, *words)
+    bench(tmp_path, *words, "--compare-pictures", "large")
+    assert len(list((tmp_path / "c").iterdir())) == 2
 
 
 def test_sets_whose_pictures_would_have_one_name_are_refused(

@@ -10,7 +10,8 @@ from PIL import Image
 
 from addersr.errors import DataError, ImageError
 from addersr.evaluation.protocol import PROTOCOLS
-from addersr.evaluation.sets import PictureFiles, find_pictures, load_pair
+from addersr.evaluation.sets import PictureFiles, find_pictures, find_sets, load_pair, sizes
+from addersr.images import files
 from addersr.images.resize import imresize
 
 FLOAT_Y, SRCNN = PROTOCOLS["ycbcr-float"], PROTOCOLS["srcnn"]
@@ -147,6 +148,14 @@ def test_an_hr_picture_that_is_too_small_is_named(root: Path) -> None:
     assert one_line(error).startswith(f"{root / 'Small' / 'HR' / 's.png'}: HR must be at least 16x16")
 
 
+def test_the_file_that_is_too_small_is_named_also_where_there_is_lr(root: Path) -> None:
+    picture = find_pictures(root, "Set2", 2)[0]
+    store(picture.hr, 12, 40, 3)
+    with pytest.raises(DataError) as error:
+        load_pair(picture, FLOAT_Y, 2)
+    assert one_line(error).startswith(f"{picture.hr}: HR must be at least")
+
+
 def test_16_bits_are_refused(root: Path) -> None:
     path = root / "Deep" / "HR" / "d.png"
     path.parent.mkdir(parents=True)
@@ -154,6 +163,44 @@ def test_16_bits_are_refused(root: Path) -> None:
     with pytest.raises(DataError) as error:
         load_pair(find_pictures(root, "Deep", 2)[0], FLOAT_Y, 2)
     assert one_line(error).startswith(f"{path}: 16 bits")
+
+
+@pytest.mark.parametrize("name", ["t.png", "t.jpg", "t.webp", "t.tif", "t.bmp"])
+def test_sizes_are_those_of_what_is_read(root: Path, name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned, where the format says so
+    path = root / "Kinds" / name
+    path.parent.mkdir()
+    Image.new("RGB", (40, 30)).save(path, **({} if name.endswith("bmp") else {"exif": exif}))
+    sets = find_sets(root, ["Kinds", "Set2"], [2, 3], [])
+    hr = {picture.hr for pictures in sets[2].values() for picture in pictures}
+    found = sizes(sets, FLOAT_Y)
+    assert found == {path: files.read(path).pixels.shape[:2] for path in hr}
+
+
+def test_sizes_of_lr_are_looked_at_where_it_is_used(root: Path) -> None:
+    picture = find_pictures(root, "Set2", 2)[0]
+    assert picture.lr is not None
+    store(picture.lr, 16, 20, 3)
+    sets = find_sets(root, ["Set2"], [2], [])
+    with pytest.raises(DataError) as error:
+        sizes(sets, FLOAT_Y)
+    assert one_line(error) == f"{picture.lr}: LR must be 20x15 pixels for HR of 40x30 at x2, got 20x16"
+    sizes(sets, SRCNN)
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif", "moving.gif", "pages.tif"])
+def test_what_no_protocol_takes_is_told_by_its_size(root: Path, name: str) -> None:
+    path = root / "Odd" / "HR" / name
+    path.parent.mkdir(parents=True)
+    if name.startswith("deep"):
+        Image.fromarray(np.full((30, 30), 40000, np.uint16)).save(path)
+    else:
+        frames = [Image.new("RGB", (30, 30), colour) for colour in ("red", "blue")]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.raises((DataError, ImageError), match=r"16 bits|animation|TIFF of 2 pages") as error:
+        sizes(find_sets(root, ["Odd"], [2], []), FLOAT_Y)
+    assert one_line(error).startswith(f"{path}: ")
 
 
 def test_a_file_that_is_no_picture(root: Path) -> None:
