@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = importlib.import_module("addersr.training.command")
             return int(command.main(words))
         args = _parser(words[0] if words else None).parse_args(words)
+        args.words = words  # for a command that starts itself in other processes
         return int(args.run(args))
     except AdderSRError as error:
         _complain(error)

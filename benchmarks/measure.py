@@ -105,12 +105,13 @@ def _peak(prepare: Callable[..., Call], tiny: Sequence[object], full: Sequence[o
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)  # what preparing has freed would be used again unseen
     Path("/proc/self/clear_refs").write_text("5")  # forgets the high-water mark, an inherited one too
-    before = _kib("VmRSS")
+    before = kib("VmRSS")
     call()
-    return (_kib("VmHWM") - before) / 1024
+    return (kib("VmHWM") - before) / 1024
 
 
-def _kib(field: str) -> int:
+def kib(field: str) -> int:
+    """A figure of this process's memory, by its name in /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 

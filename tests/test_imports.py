@@ -1,9 +1,14 @@
 """Who may import whom, each in a fresh process: the light stays light, and heavy libraries keep to their rooms."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
+
+import addersr
 
 HEAVY = ["lightning", "gradio", "triton", "torchvision", "skimage", "tensorboard"]
 
@@ -27,6 +32,7 @@ def test_light_modules(module: str) -> None:
     [
         "addersr.inference.api",
         "addersr.inference.command",
+        "addersr.inference.launch",
         "addersr.inference.quantize",
         "addersr.inference.upscaler",
         "addersr.evaluation.benchmark",
@@ -53,12 +59,31 @@ def test_triton_waits_for_a_cuda_tensor() -> None:
     )
 
 
-def test_only_training_needs_lightning() -> None:
-    assert "lightning" in loaded_by("import addersr.training.system")
+def test_upscaling_in_one_process_does_without_lightning(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    words = ["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--quiet"]
+    assert not {"lightning", "gradio"} & set(loaded_by(f"from addersr.cli import main; main({words})"))
+    assert (tmp_path / "out" / "a.png").exists()
+
+
+@pytest.mark.parametrize("module", ["addersr.training.system", "addersr.inference.distributed"])
+def test_training_and_several_processes_need_lightning(module: str) -> None:
+    assert "lightning" in loaded_by(f"import {module}")
+
+
+def test_nothing_else_names_lightning() -> None:
+    """Nor imports it later, within a function."""
+    package = Path(addersr.__file__).parent
+    naming = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(import|from) lightning\b", path.read_text(), re.MULTILINE)
+    }
+    rooms = {name for name in naming if name.startswith("training/")}
+    assert naming - rooms == {"data/module.py", "inference/distributed.py"}
 
 
 def test_public_names() -> None:
-    import addersr
     import addersr.layers
     import addersr.models
     import addersr.ops

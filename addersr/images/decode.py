@@ -18,6 +18,7 @@ __all__ = ["decode", "decode_animation", "decode_grey_alpha", "is_animation", "t
 
 _MODES = frozenset(["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK", "LAB"])
 _MOST_FRAMES = 10_000
+_ROWS = 256  # taken at a time
 
 
 class _Channels(NamedTuple):
@@ -185,11 +186,17 @@ def _decode_8bit(image: Image.Image, about: _About | None) -> _Channels:
         image = cast(Image.Image, ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
         icc_profile = srgb_profile()
     grey = image.mode in ("1", "L", "LA", "La")
-    if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA"))
-        pixels, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
-        return _Channels(pixels, alpha, grey, icc_profile)
-    return _Channels(np.array(image.convert("RGB")), None, grey, icc_profile)
+    # A few rows at a time: Pillow holds the whole picture already, and would copy it twice.
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    alpha = np.empty(pixels.shape[:2], np.uint8) if image.has_transparency_data else None
+    for top in range(0, image.height, _ROWS):
+        bottom = min(top + _ROWS, image.height)
+        part = image.crop((0, top, image.width, bottom))
+        samples = np.asarray(part.convert("RGB" if alpha is None else "RGBA"))
+        pixels[top:bottom] = samples[..., :3]
+        if alpha is not None:
+            alpha[top:bottom] = samples[..., 3]
+    return _Channels(pixels, alpha, grey, icc_profile)
 
 
 def _decode_png16(image: Image.Image, file: BinaryIO) -> _Channels:

@@ -17,7 +17,7 @@ from io import BytesIO
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image, PngImagePlugin
 
 from addersr.images import iptc as iptc_box
@@ -27,12 +27,13 @@ from addersr.images.png16 import write_png16
 from addersr.images.profiles import to_srgb
 from addersr.images.tiff import write_tiff
 
-__all__ = ["ANIMATED", "channels", "encode"]
+__all__ = ["ANIMATED", "encode", "sample_bytes"]
 
 ANIMATED = ("png", "webp", "gif")
 """The formats that hold frames."""
 
-_ROWS = 64  # computed at a time in floating point, which bounds the memory
+_ROWS = 64  # computed at a time, which bounds the memory
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's own conversion to "L"
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0\0\0\0\0"  # iTXt: keyword, uncompressed, no language
 _GIF_LONGEST = 655_350  # ms a frame is shown
 
@@ -62,11 +63,11 @@ def encode(file: BinaryIO, format: str, shown: Picture | Animation, quality: int
     picture = fitted(shown)
     if format == "tiff":
         write_tiff(
-            file, channels(picture), exif=picture.exif, icc_profile=picture.icc_profile, xmp=picture.xmp,
+            file, _Channels(picture), exif=picture.exif, icc_profile=picture.icc_profile, xmp=picture.xmp,
             iptc=picture.iptc,
         )  # fmt: skip
     elif format == "png" and picture.pixels.dtype == np.uint16:
-        write_png16(file, cast(NDArray[np.uint16], channels(picture)), _png_chunks(picture))
+        write_png16(file, _Channels(picture), _png_chunks(picture))
     else:
         _ENCODERS[format](file, _to_8bit(picture), quality, lossless)
 
@@ -136,7 +137,7 @@ def _saved(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def _image(picture: Picture) -> Image.Image:
-    samples = channels(picture)
+    samples = _Channels(picture).whole()
     return Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
 
 
@@ -193,19 +194,45 @@ def _png_chunks(picture: Picture) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
-def channels(picture: Picture) -> Samples:
-    """(H, W, C) as files hold it: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
-    colour = picture.pixels
-    if picture.grey:
-        weights = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's own conversion to "L"
-        luma = np.empty((*colour.shape[:2], 1), colour.dtype)
-        for top in range(0, len(colour), _ROWS):
-            rows = slice(top, top + _ROWS)
-            luma[rows, :, 0] = (colour[rows] @ weights).round()
-        colour = luma
-    if picture.alpha is not None:
-        colour = np.concatenate([colour, picture.alpha[..., None]], axis=2)
-    return cast(Samples, np.ascontiguousarray(colour))
+class _Channels:
+    """(H, W, C) as files hold it: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; made a few rows at a time."""
+
+    def __init__(self, picture: Picture) -> None:
+        self._picture = picture
+        count = (1 if picture.grey else 3) + (picture.alpha is not None)
+        height, width = size(picture)
+        self.shape, self.dtype = (height, width, count), picture.pixels.dtype
+
+    def __getitem__(self, rows: slice) -> Samples:
+        picture = self._picture
+        colour: NDArray[Any] = picture.pixels[rows]
+        if picture.grey:
+            colour = (colour @ _LUMA).round().astype(self.dtype)[..., None]
+        if picture.alpha is not None:
+            colour = np.concatenate([colour, picture.alpha[rows, :, None]], axis=2)
+        return cast(Samples, colour)
+
+    def whole(self) -> Samples:
+        if not self._picture.grey and self._picture.alpha is None:
+            return cast(Samples, np.ascontiguousarray(self._picture.pixels))
+        return _by_rows(self.shape, self.dtype, self.__getitem__)
+
+
+def _by_rows(
+    shape: tuple[int, ...], dtype: DTypeLike, compute: Callable[[slice], NDArray[Any]]
+) -> NDArray[Any]:
+    """An array of which ``compute(rows)`` gives a few rows, in little memory beside it."""
+    result: NDArray[Any] = np.empty(shape, dtype)
+    for top in range(0, shape[0], _ROWS):
+        rows = slice(top, top + _ROWS)
+        result[rows] = compute(rows)
+    return result
+
+
+def sample_bytes(picture: Picture) -> int:
+    """Of a pixel in a file that holds the picture as it is."""
+    channels = _Channels(picture)
+    return channels.shape[2] * channels.dtype.itemsize
 
 
 def _to_8bit(picture: Picture) -> Picture:
@@ -216,15 +243,17 @@ def _to_8bit(picture: Picture) -> Picture:
 
 
 def _round_to_8bit(samples: Samples) -> NDArray[np.uint8]:
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 257 * 255
+    # 65535 = 257 * 255
+    return _by_rows(samples.shape, np.uint8, lambda rows: (samples[rows].astype(np.uint32) + 128) // 257)
 
 
 def _on_white(picture: Picture) -> Picture:
-    if picture.alpha is None:
+    pixels, alpha = picture.pixels, picture.alpha
+    if alpha is None:
         return picture
-    laid = np.empty_like(picture.pixels)
-    for top in range(0, len(laid), _ROWS):
-        rows = slice(top, top + _ROWS)
-        share = picture.alpha[rows, :, None].astype(np.float32) / 255
-        laid[rows] = (255 + (picture.pixels[rows].astype(np.float32) - 255) * share).round()
-    return replace(picture, pixels=laid, alpha=None)
+
+    def laid(rows: slice) -> NDArray[Any]:
+        share = alpha[rows, :, None].astype(np.float32) / 255
+        return (255 + (pixels[rows].astype(np.float32) - 255) * share).round()
+
+    return replace(picture, pixels=_by_rows(pixels.shape, np.uint8, laid), alpha=None)

@@ -23,7 +23,7 @@ from addersr.atomic import replacing
 from addersr.errors import ImageError
 from addersr.images.decode import decode as _decode
 from addersr.images.decode import decode_animation, decode_grey_alpha, is_animation
-from addersr.images.encode import ANIMATED, channels
+from addersr.images.encode import ANIMATED, sample_bytes
 from addersr.images.encode import encode as _encode
 from addersr.images.jpeg import check_directories
 from addersr.images.picture import (
@@ -46,7 +46,9 @@ __all__ = [
     "Animation",
     "Picture",
     "Samples",
+    "check_format",
     "check_writable",
+    "chosen_format",
     "from_tensor",
     "read",
     "read_any",
@@ -208,36 +210,41 @@ def _explained(name: str, max_pixels: int) -> Iterator[None]:
 
 
 def check_writable(
-    path: str | Path,
+    target: str | Path | BinaryIO,
     picture: Picture | Animation,
     *,
     scale: int = 1,
     size: tuple[int, int] | None = None,
     format: str | None = None,
+    lossless: bool = False,
 ) -> None:
     """Find out before a long computation whether its result could be written.
 
     Args:
+        target: a file, or a stream, of which only the format is checked.
         picture: what will be upscaled; its metadata are tried too.
         scale: how many times larger the result will be.
         size: height and width of the result, in place of ``scale``.
-        format: as for `write`.
+        format, lossless: as for `write`.
 
     Raises:
         ImageError: as `write`, as far as can be known: not a disk that fills up in the meantime.
+        ValueError: as `write`.
     """
-    path = Path(path)
-    format = format or _format_of(path)
+    name, format = _name(target), chosen_format(target, format, lossless)
     first = picture.frames[0] if isinstance(picture, Animation) else picture
     height, width = size or (length * scale for length in first.pixels.shape[:2])
-    _check_format(str(path), format, picture, height, width)
+    _check_content(name, format, picture, height, width)
     corner = replace(
         first,
         pixels=first.pixels[:1, :1],
         alpha=None if first.alpha is None else first.alpha[:1, :1],
     )
-    with _told(str(path)):
-        _encode(BytesIO(), format, corner, 95, False)
+    with _told(name):
+        _encode(BytesIO(), format, corner, 95, lossless)
+        if not isinstance(target, str | Path):
+            return
+        path = Path(target)
         try:
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -248,22 +255,35 @@ def check_writable(
             pass
 
 
-def _check_format(name: str, format: str, picture: Picture | Animation, height: int, width: int) -> None:
+def check_format(name: str, format: str, height: int, width: int, *, animated: bool) -> None:
+    """Find out, of sizes alone, whether a format holds a result.
+
+    Args:
+        name: of the result, for the error.
+        format: as for `write`.
+        height, width: of the result.
+        animated: it has several frames.
+
+    Raises:
+        ImageError: it does not.
+    """
     limit = _LONGEST_SIDE[format]
     if max(height, width) > limit:
         raise ImageError(
             f"{name}: {width} x {height} is too large for {format.upper()}, which ends at {limit}; write PNG instead"
         )
+    if animated and format not in ANIMATED:
+        raise ImageError(f"{name}: {format.upper()} holds no animation; write PNG, WebP or GIF instead")
+
+
+def _check_content(name: str, format: str, picture: Picture | Animation, height: int, width: int) -> None:
+    check_format(name, format, height, width, animated=isinstance(picture, Animation))
     if isinstance(picture, Animation):
-        if format not in ANIMATED:
-            raise ImageError(f"{name}: {format.upper()} holds no animation; write PNG, WebP or GIF instead")
-    elif format == "tiff":
-        corner = replace(picture, pixels=picture.pixels[:1, :1], alpha=None)
-        sample = channels(corner).nbytes + (0 if picture.alpha is None else picture.alpha.itemsize)
-        if height * width * sample > LARGEST:
-            raise ImageError(
-                f"{name}: {width} x {height} is too large for TIFF, which ends at 4 GiB; write PNG instead"
-            )
+        return
+    if format == "tiff" and height * width * sample_bytes(picture) > LARGEST:
+        raise ImageError(
+            f"{name}: {width} x {height} is too large for TIFF, which ends at 4 GiB; write PNG instead"
+        )
 
 
 def write(
@@ -291,16 +311,8 @@ def write(
             behind, and a file that was there is untouched.
         ValueError: a stream without a format, or a format that does not exist.
     """
-    name = _name(target)
-    if format is None:
-        if not isinstance(target, str | Path):
-            raise ValueError("a stream needs a format")
-        format = _format_of(Path(target))
-    if format not in SUFFIXES:
-        raise ValueError(f"format must be one of {', '.join(SUFFIXES)}, got {format!r}")
-    if lossless and format in ("jpeg", "gif"):
-        raise ImageError(f"{name}: {format.upper()} is never lossless; write PNG or WebP instead")
-    _check_format(name, format, picture, *size(picture))
+    name, format = _name(target), chosen_format(target, format, lossless)
+    _check_content(name, format, picture, *size(picture))
     with _told(name):
         if isinstance(target, str | Path):
             with replacing(Path(target)) as part, part.open("wb") as file:
@@ -310,6 +322,23 @@ def write(
             _encode(encoded, format, picture, quality, lossless)
             target.write(encoded.getbuffer())
             target.flush()
+
+
+def chosen_format(target: str | Path | BinaryIO, format: str | None, lossless: bool) -> str:
+    """The format that `write` takes for these arguments.
+
+    Raises:
+        ImageError, ValueError: as `write`.
+    """
+    if format is None:
+        if not isinstance(target, str | Path):
+            raise ValueError("a stream needs a format")
+        format = _format_of(Path(target))
+    if format not in SUFFIXES:
+        raise ValueError(f"format must be one of {', '.join(SUFFIXES)}, got {format!r}")
+    if lossless and format in ("jpeg", "gif"):
+        raise ImageError(f"{_name(target)}: {format.upper()} is never lossless; write PNG or WebP instead")
+    return format
 
 
 @contextmanager

@@ -19,6 +19,7 @@ _XMP_ORIENTATION = re.compile(
     rb"\s?tiff:Orientation\s*=\s*([\"'])\s*(\d*)\s*\1"
     rb"|<tiff:Orientation\s*>\s*(\d*)\s*</tiff:Orientation\s*>"
 )
+_XMP_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b(?:[^>]*/>|.*?</\1:Thumbnails\s*>)", re.DOTALL)
 _XMP_SIZE = re.compile(rb"((?:exif:Pixel([XY])Dimension|tiff:Image(Width|Length))\s*(?:=\s*[\"']|>)\s*)\d+")
 
 
@@ -141,8 +142,8 @@ def fit_exif(exif: bytes | None, height: int, width: int) -> bytes | None:
 
 
 def upright_xmp(xmp: bytes | None) -> bytes | None:
-    """XMP without the orientation."""
-    return _XMP_ORIENTATION.sub(b"", xmp) if xmp else None
+    """XMP without the orientation and without thumbnails."""
+    return _XMP_THUMBNAILS.sub(b"", _XMP_ORIENTATION.sub(b"", xmp)) if xmp else None
 
 
 def fit_xmp(xmp: bytes | None, height: int, width: int) -> bytes | None:

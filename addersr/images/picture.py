@@ -6,17 +6,45 @@ to 1; nobody else converts.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias, final, overload
+from typing import Any, Protocol, TypeAlias, final, overload
 
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-__all__ = ["Animation", "NotReadError", "Picture", "Samples", "from_tensor", "size", "stripped", "to_tensor"]
+__all__ = [
+    "Animation",
+    "NotReadError",
+    "Picture",
+    "Rows",
+    "Samples",
+    "from_tensor",
+    "size",
+    "stripped",
+    "to_tensor",
+]
 
 Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 """What files hold; 0 to 255 or 0 to 65535."""
+
+
+class Rows(Protocol):
+    """(H, W, C) samples that are taken a few rows at a time: an array, or what makes them as they are needed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W, C)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 or uint16."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        """An array of these rows."""
+        ...
 
 
 class NotReadError(Exception):

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["bit_depth", "read_png16", "write_png16"]
+from addersr.images.picture import Rows
+
+__all__ = ["bit_depth", "join_bytes", "read_png16", "write_png16"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: PNG's code for grey, grey + alpha, RGB, RGBA
@@ -45,8 +47,15 @@ def read_png16(file: BinaryIO) -> NDArray[np.uint16]:
     if colour_type == _COLOUR_TYPE[2]:  # four bytes, as RGBA has them: upper and lower of grey, then of alpha
         return _unpack(file, "RGBA").view(">u2").astype(np.uint16)
     mode = "RGB" if colour_type == _COLOUR_TYPE[3] else "RGBA"
-    upper, lower = _unpack(file, f"{mode};16B"), _unpack(file, f"{mode};16L")
-    return upper.astype(np.uint16) * np.uint16(256) + lower.astype(np.uint16)
+    return join_bytes(_unpack(file, f"{mode};16B"), _unpack(file, f"{mode};16L"))
+
+
+def join_bytes(upper: NDArray[Any], lower: NDArray[Any]) -> NDArray[np.uint16]:
+    """The samples whose bytes these are."""
+    samples = upper.astype(np.uint16)
+    samples <<= 8  # in place, because they may be many
+    samples |= lower
+    return samples
 
 
 def _unpack(file: BinaryIO, raw_mode: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -58,9 +67,7 @@ def _unpack(file: BinaryIO, raw_mode: str) -> NDArray[np.uint8] | NDArray[np.uin
         return np.array(image)
 
 
-def write_png16(
-    file: BinaryIO, samples: NDArray[np.uint16], chunks: Sequence[tuple[bytes, bytes]] = ()
-) -> None:
+def write_png16(file: BinaryIO, samples: Rows, chunks: Sequence[tuple[bytes, bytes]] = ()) -> None:
     """Write (H, W, C) uint16 ``samples``, C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA, as a PNG.
 
     ``chunks`` are (type, data) pairs that go between the header and the picture: iCCP, eXIf, iTXt.

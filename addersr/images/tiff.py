@@ -20,7 +20,8 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from addersr.images.ifd import LONG, SHORT, UNDEFINED, Directory, Entry, Reader, entry, pack, raw_entries
 from addersr.images.iptc import records
-from addersr.images.picture import NotReadError
+from addersr.images.picture import NotReadError, Rows
+from addersr.images.png16 import join_bytes
 
 __all__ = ["LARGEST", "Tiff", "read_16bit", "write_tiff"]
 
@@ -201,7 +202,7 @@ def read_16bit(file: BinaryIO, tiff: Tiff, image: TiffImagePlugin.TiffImageFile)
     little = sys.byteorder == "little" if image.use_load_libtiff else tiff.order == "<"
     mode = "RGBX" if image.mode == "RGB" and tiff.number(_SAMPLES, 3) == 4 else image.mode
     upper, lower = (_unpack(file, f"{mode};16{letter}") for letter in ("LB" if little else "BL"))
-    samples = upper.astype(np.uint16) * np.uint16(256) + lower
+    samples = join_bytes(upper, lower)
     if image.mode == "RGBA" and tiff.numbers(_EXTRA_SAMPLES, ()) == (1,):
         _divide_by_alpha(samples)
     return samples
@@ -225,7 +226,7 @@ def _divide_by_alpha(samples: NDArray[np.uint16]) -> None:
 
 def write_tiff(
     file: BinaryIO,
-    samples: NDArray[np.uint8] | NDArray[np.uint16],
+    samples: Rows,
     *,
     exif: bytes | None = None,
     icc_profile: bytes | None = None,
@@ -244,10 +245,9 @@ def write_tiff(
     file.write(start)
     offsets, counts = [], []
     for top in range(0, height, _ROWS):
-        block = samples[top : top + _ROWS].copy()
-        block[:, 1:] -= samples[
-            top : top + _ROWS, :-1
-        ]  # predictor 2: from the pixel on the left, modulo 2^bits
+        rows = samples[top : top + _ROWS]
+        block = rows.copy()
+        block[:, 1:] -= rows[:, :-1]  # predictor 2: from the pixel on the left, modulo 2^bits
         strip = zlib.compress(block.astype(f"{order}u{block.itemsize}", copy=False).tobytes())
         offsets.append(file.tell())
         counts.append(len(strip))
@@ -257,7 +257,7 @@ def write_tiff(
     entries |= {
         _WIDTH: entry(order, LONG, [width]),
         _LENGTH: entry(order, LONG, [height]),
-        _BITS: entry(order, SHORT, [8 * samples.itemsize] * channels),
+        _BITS: entry(order, SHORT, [8 * samples.dtype.itemsize] * channels),
         _COMPRESSION: entry(order, SHORT, _DEFLATE[:1]),
         _PHOTOMETRIC: entry(order, SHORT, [1 if channels < 3 else 2]),
         _OFFSETS: entry(order, LONG, offsets),

@@ -2,7 +2,7 @@
 
 import os
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -19,21 +19,56 @@ from addersr.inference.upscaler import Upscaler, fill_hidden
 
 __all__ = ["upscale"]
 
-_Image = TypeVar("_Image", Image.Image, NDArray[Any], Tensor)
+_Array = TypeVar("_Array", bound=NDArray[Any])  # of the same type, as far as it is known
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "int8"]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as files of one channel are made
 
 
+@overload
 def upscale(
-    image: _Image,
+    image: Image.Image,
     scale: float = 2,
     model: str | os.PathLike[str] | None = None,
     *,
-    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto",
+    precision: Precision = "auto",
     device: str = "auto",
     tile: int | Literal["auto"] | None = "auto",
     self_ensemble: bool = False,
-) -> _Image:
+) -> Image.Image: ...
+@overload
+def upscale(
+    image: _Array,
+    scale: float = 2,
+    model: str | os.PathLike[str] | None = None,
+    *,
+    precision: Precision = "auto",
+    device: str = "auto",
+    tile: int | Literal["auto"] | None = "auto",
+    self_ensemble: bool = False,
+) -> _Array: ...
+@overload
+def upscale(
+    image: Tensor,
+    scale: float = 2,
+    model: str | os.PathLike[str] | None = None,
+    *,
+    precision: Precision = "auto",
+    device: str = "auto",
+    tile: int | Literal["auto"] | None = "auto",
+    self_ensemble: bool = False,
+) -> Tensor: ...
+def upscale(
+    image: Image.Image | NDArray[Any] | Tensor,
+    scale: float = 2,
+    model: str | os.PathLike[str] | None = None,
+    *,
+    precision: Precision = "auto",
+    device: str = "auto",
+    tile: int | Literal["auto"] | None = "auto",
+    self_ensemble: bool = False,
+) -> Image.Image | NDArray[Any] | Tensor:
     """Enlarge a picture; the result is of the same kind.
 
     The network runs as often as the scale takes, and exact bicubic resampling brings its result to the size, sides
@@ -90,7 +125,7 @@ def upscale(
 def _upscaler(
     name: str,
     changed: int,
-    precision: Literal["auto", "float32", "bfloat16", "int8"],
+    precision: Precision,
     device: str,
     tile: int | Literal["auto"] | None,
     self_ensemble: bool,

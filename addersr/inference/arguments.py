@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_size(parser)
     parser.add_argument("--model", metavar="NAME|FILE", help="name of shipped weights or a .safetensors file")
     options.add_execution(parser)
+    _add_processes(parser)
     _add_files(parser)
     parser.add_argument(
         "--max-pixels",
@@ -53,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report",
         type=Path,
         metavar="FILE.jsonl",
-        help="append a line of JSON for each picture as it is done: sizes, seconds, energy, error",
+        help="append a line of JSON for each picture as it is done: sizes, seconds, energy, error; of several processes"
+        " each has a file, FILE.0.jsonl, FILE.1.jsonl...",
     )
     telling = parser.add_mutually_exclusive_group()
     telling.add_argument("-q", "--quiet", action="store_true", help="tell errors only")
@@ -77,6 +79,22 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
     )
     sizes.add_argument(
         "--longest", type=options.whole_number, metavar="N", help="longer side of each result in pixels"
+    )
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--devices",
+        type=options.whole_number,
+        metavar="N",
+        help="share the pictures among N processes on each machine: one for each CUDA device, or on the CPU"
+        " (default: 1, or as many as torchrun or SLURM have started)",
+    )
+    parser.add_argument(
+        "--num-nodes",
+        type=options.whole_number,
+        metavar="N",
+        help="and N machines, started by torchrun or srun (default: 1, or as many as these say)",
     )
 
 

@@ -30,12 +30,14 @@ class Bar:
         jobs: all of them, in the order in which they will be done.
         wanted: the size of their results.
         shown: False draws nothing.
+        whose: stands before the numbers, where the jobs are not all of the run's.
     """
 
-    def __init__(self, jobs: Sequence[Job], wanted: Wanted, *, shown: bool = True) -> None:
+    def __init__(self, jobs: Sequence[Job], wanted: Wanted, *, shown: bool = True, whose: str = "") -> None:
         shown = shown and sys.stderr.isatty()
         self._weights = _weights(jobs, wanted) if shown else []
         self._count = len(jobs)
+        self._whose = whose
         self._total = math.fsum(self._weights)
         self._computed = self._finished = 0  # pictures
         self._written = self._unwritten = 0.0  # megapixels
@@ -50,7 +52,7 @@ class Bar:
         )
 
     def _description(self) -> str:
-        return f"{self._finished}/{self._count} files, {self._written:.1f}/{self._total:.1f} MP"
+        return f"{self._whose}{self._finished}/{self._count} files, {self._written:.1f}/{self._total:.1f} MP"
 
     def advance(self, share: float) -> None:
         """So much of the picture at hand has been computed."""

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 from addersr.atomic import remove_abandoned
 from addersr.energy.estimate import Estimate, estimate
 from addersr.errors import AdderSRError, ImageError
 from addersr.images import files
-from addersr.images.files import Animation, Picture
+from addersr.images.files import Animation
 from addersr.inference.enlarge import Content, Done, check_pixels, enlarge
 from addersr.inference.ensemble import VIEWS
 from addersr.inference.inputs import STANDARD
@@ -29,12 +29,12 @@ from addersr.inference.sizes import Wanted, passes
 from addersr.inference.upscaler import Upscaler
 from addersr.models.presets import Network
 
-__all__ = ["upscale_files"]
+__all__ = ["Overlapped", "Stage", "Work", "upscale_files"]
 
 _ESTIMATED = 1000  # side of the picture whose energy is counted, which takes no memory
 
 
-class _Work:
+class Work:
     """One picture on its way."""
 
     def __init__(self, job: Job, record: Record) -> None:
@@ -43,6 +43,12 @@ class _Work:
         self.content: Content | None = None
         self.ended = False
         """Nothing more is to be done with it: it failed, was skipped or is written."""
+
+
+Stage: TypeAlias = Callable[[Work], None]
+
+Overlapped: TypeAlias = Callable[[Iterable[Work], Stage, Stage, Stage], None]
+"""What takes works through reading, computing and writing: `addersr.inference.pipeline.overlapped`, or the like."""
 
 
 def upscale_files(
@@ -54,6 +60,7 @@ def upscale_files(
     *,
     advance: Done | None = None,
     computed: Callable[[], None] | None = None,
+    through: Overlapped = overlapped,
 ) -> None:
     """Do the jobs in order, with reading, computing and writing overlapped.
 
@@ -63,13 +70,14 @@ def upscale_files(
             another thread.
         advance: called in this thread with the share of the picture at hand that is computed.
         computed: called in this thread when no more is to be computed of a picture.
+        through: takes them through reading, computing (in this thread) and writing.
 
     Raises:
         KeyboardInterrupt: and whatever else interrupts this thread. The picture that is being written then is
             completed, and its record given; the others are not begun.
     """
     run = _Run(upscaler, settings, finished, advance, computed)
-    overlapped((run.begin(job, model) for job in jobs), run.read, run.compute, run.write)
+    through((run.begin(job, model) for job in jobs), run.read, run.compute, run.write)
 
 
 class _Run:
@@ -91,19 +99,19 @@ class _Run:
         self._swept: set[Path] = set()
         self._estimate: Estimate | None = None
 
-    def begin(self, job: Job, model: str) -> _Work:
+    def begin(self, job: Job, model: str) -> Work:
         precision = self._upscaler.precision
-        return _Work(job, Record(str(job.source), str(job.target), model=model, precision=precision))
+        return Work(job, Record(str(job.source), str(job.target), model=model, precision=precision))
 
-    def read(self, work: _Work) -> None:
+    def read(self, work: Work) -> None:
         self._stage(work, self._read)
 
-    def compute(self, work: _Work) -> None:
+    def compute(self, work: Work) -> None:
         self._stage(work, self._compute)
         if self._computed is not None:
             self._computed()
 
-    def write(self, work: _Work) -> None:
+    def write(self, work: Work) -> None:
         self._stage(work, self._write)
         work.content = None
         record = work.record
@@ -113,7 +121,7 @@ class _Run:
             self._add_energy(record, record.input_size[::-1], record.output_size[::-1])
         self._finished(record)
 
-    def _stage(self, work: _Work, stage: Callable[[_Work], None]) -> None:
+    def _stage(self, work: Work, stage: Stage) -> None:
         """Do a stage; what fails is written down, and the stages after it are left out."""
         if work.ended:
             return
@@ -127,7 +135,7 @@ class _Run:
             work.content = None
         work.record.seconds += time.perf_counter() - started
 
-    def _read(self, work: _Work) -> None:
+    def _read(self, work: Work) -> None:
         source, target = work.job.source, work.job.target
         if self._is_there(work):
             return
@@ -135,7 +143,7 @@ class _Run:
         most, most_of_result = settings.budget
         content = files.read_any(_standard_input() if source == STANDARD else source, max_pixels=most)
         if settings.strip:
-            content = files.stripped(cast(Picture, content))  # an animation stays one
+            content = files.stripped(content)
         size = files.size(content)
         result = settings.wanted.of(*size)
         frames = len(content.frames) if isinstance(content, Animation) else 1
@@ -145,13 +153,16 @@ class _Run:
             check_pixels(size, result, frames, self._upscaler.scale, most_of_result)
         except ImageError as error:
             raise ImageError(f"{source}: {error}") from None
-        if target != STANDARD:
+        # Before the long part: what would fail after it.
+        check = partial(files.check_writable, size=result, lossless=settings.lossless)
+        if target == STANDARD:
+            check(sys.stdout.buffer, content, format=self._format(content))
+        else:
             self._prepare(target.parent)
-            # Before the long part: what would fail after it.
-            files.check_writable(target, content, size=result)
+            check(target, content)
         work.content = content
 
-    def _is_there(self, work: _Work) -> bool:
+    def _is_there(self, work: Work) -> bool:
         """Whether the result is there and to be left; then the work has ended."""
         target = work.job.target
         if target == STANDARD or self._settings.if_exists == "overwrite" or not os.path.lexists(target):
@@ -160,6 +171,11 @@ class _Run:
             raise ImageError(f"{target}: {ALREADY_THERE}")
         work.record.status, work.ended = "skipped", True
         return True
+
+    def _format(self, content: Content) -> str:
+        """Of a result that goes to standard output."""
+        first = content.frames[0] if isinstance(content, Animation) else content
+        return self._settings.format or first.format or "png"
 
     def _prepare(self, folder: Path) -> None:
         if folder in self._swept:
@@ -173,7 +189,7 @@ class _Run:
             ) from error
         self._swept.add(folder)
 
-    def _compute(self, work: _Work) -> None:
+    def _compute(self, work: Work) -> None:
         content, record = work.content, work.record
         assert content is not None and record.output_size is not None
         work.content = None  # so that it goes when its successor is there
@@ -189,14 +205,12 @@ class _Run:
         times = pixels * record.frames * views / _ESTIMATED**2
         record.energy_mj, record.twin_energy_mj = self._estimate.mj * times, self._estimate.twin_mj * times
 
-    def _write(self, work: _Work) -> None:
+    def _write(self, work: Work) -> None:
         target, content, settings = work.job.target, work.content, self._settings
         assert content is not None
         save = partial(files.write, quality=settings.quality, lossless=settings.lossless)
         if target == STANDARD:
-            first = content.frames[0] if isinstance(content, Animation) else content
-            format = settings.format or first.format or "png"
-            save(sys.stdout.buffer, content, format=format)
+            save(sys.stdout.buffer, content, format=self._format(content))
             sys.stdout.buffer.flush()
         elif self._is_there(work):  # another process has made it in the meantime
             return

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from addersr.errors import ImageError
+from addersr.images import files
 from addersr.inference.enlarge import check_pixels
 from addersr.inference.inputs import STANDARD, Refusal
 from addersr.inference.plan import Job
@@ -59,5 +60,8 @@ def _line(job: Job, settings: Settings, scale: int) -> str:
         check_pixels(source, target, size.frames, scale, most_of_result)
     except ImageError as error:
         raise ImageError(f"{job.source}: {error}") from None
+    if job.target != STANDARD:
+        format = files.chosen_format(job.target, None, settings.lossless)
+        files.check_format(str(job.target), format, *target, animated=size.frames > 1)
     frames = f", {size.frames} frames" if size.frames > 1 else ""
     return f"{text}  {sizes(source[::-1], target[::-1])}{frames}"

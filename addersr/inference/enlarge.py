@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ def enlarge(upscaler: Upscaler, content: Content, size: tuple[int, int], done: D
             if done is not None:
                 done((sum(work[:index]) + work[index] * tiles / total) / sum(work))
 
-        content = upscaler.upscale_picture(cast(Picture, content), progress)  # an animation stays one
+        content = upscaler.upscale_picture(content, progress)
     if files.size(content) == size:
         return content
     # Else the colour of what is invisible would bleed into the edges; before a pass, that has been seen to.

@@ -1,12 +1,13 @@
 """Three stages that overlap: while one picture is computed, the next is read and the last one is written."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import TypeVar
 
-__all__ = ["overlapped"]
+__all__ = ["overlapped", "read_ahead", "writing_behind"]
 
 _Work = TypeVar("_Work")
 
@@ -25,6 +26,14 @@ def overlapped(
     What a stage raises ends it all: an error of one work is the stage's own matter. A write that has begun is
     always completed, also when the caller is interrupted; the rest is left.
     """
+    with closing(read_ahead(works, read)) as ready, writing_behind(write) as write_behind:
+        for work in ready:
+            compute(work)
+            write_behind(work)
+
+
+def read_ahead(works: Iterable[_Work], read: Callable[[_Work], None]) -> Generator[_Work, None, None]:
+    """Yield each work after it has been read, in a thread that is one ahead; closing the generator ends that."""
     stop, room = Event(), Semaphore(1)
     ready: SimpleQueue[tuple[_Work | None, BaseException | None]] = SimpleQueue()
 
@@ -40,25 +49,36 @@ def overlapped(
         except BaseException as error:
             ready.put((None, error))
 
-    # A daemon, because it may wait for standard input for ever.
-    reader = Thread(target=reading, name="addersr-reader", daemon=True)
-    with ThreadPoolExecutor(1, "addersr-writer") as writer:
-        written: Future[None] | None = None
-        try:
-            reader.start()
-            while True:
-                work, error = ready.get()
-                if error is not None:
-                    raise error
-                if work is None:
-                    break
-                room.release()
-                compute(work)
-                if written is not None:
-                    written.result()
-                written = writer.submit(write, work)
-            if written is not None:
-                written.result()
-        finally:
-            stop.set()
+    try:
+        # A daemon, because it may wait for standard input for ever.
+        Thread(target=reading, name="addersr-reader", daemon=True).start()
+        while True:
+            work, error = ready.get()
+            if error is not None:
+                raise error
+            if work is None:
+                return
             room.release()
+            yield work
+    finally:
+        stop.set()
+        room.release()
+
+
+@contextmanager
+def writing_behind(write: Callable[[_Work], None]) -> Iterator[Callable[[_Work], None]]:
+    """Give a function that has a work written in a thread, once the last one has been.
+
+    All that was handed over has been written when the block is left, also by an exception.
+    """
+    last: list[Future[None]] = []
+
+    def write_behind(work: _Work) -> None:
+        if last:
+            last.pop().result()
+        last.append(writer.submit(write, work))
+
+    with ThreadPoolExecutor(1, "addersr-writer") as writer:
+        yield write_behind
+        if last:
+            last.pop().result()

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from addersr.errors import UsageError
 
-__all__ = ["Record", "ReportFile", "Tally", "sizes"]
+__all__ = ["Record", "ReportFile", "Tally", "of_process", "sizes"]
 
 
 @dataclass
@@ -41,10 +41,11 @@ class Record:
 
 
 class ReportFile:
-    """A file that grows by one line of JSON for each record; several processes may append to one.
+    """A file that grows by one line of JSON for each record.
 
-    A line is written at once and reaches the system before the next picture is begun, so that a run that is
-    killed leaves whole lines only. A line that another program left without its end gets one.
+    A line is written at once and reaches the system when its picture has its name, before the next one is written;
+    so a run that is killed leaves whole lines only, and may leave one picture without. When the run goes on, that one
+    is in the file as skipped. A line that another program left without its end gets one.
 
     Raises:
         UsageError: the file cannot be written.
@@ -77,6 +78,14 @@ class ReportFile:
     ) -> None:
         """Close it."""
         os.close(self._file)
+
+
+def of_process(path: Path, rank: int) -> Path:
+    """The file of one of several processes: done.jsonl of process 1 is done.1.jsonl.
+
+    One each, because a file system that several machines share need not keep the lines apart that they append.
+    """
+    return path.with_name(f"{path.stem}.{rank}{path.suffix}")
 
 
 class Tally:

@@ -27,10 +27,11 @@ __all__ = ["Progress", "Upscaler", "fill_hidden"]
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (tiles done, tiles in all) after each tile."""
 
-_CPU_BUDGET = 3 * 2**30  # bytes of feature maps: 1.5 megapixels whole at 32 channels and x2, on any laptop
+_CPU_BUDGET = 2**30  # bytes of feature maps: half a megapixel whole at 32 channels and x2, on any laptop
 _GPU_SHARE = 0.5  # of the memory that is free on an accelerator
 _LIVE_MAPS = 6  # of the widest size at once, measured: an adder unit's values between its steps
-_LIVE_MAPS_FUSED = 4  # where a unit is one kernel call, measured: 2.3 to 3.5 in float32, 1.1 to 1.5 in int8
+_LIVE_MAPS_FUSED = 4  # where a unit is one kernel call, measured: 2.3 to 3.5
+_LIVE_MAPS_INT8 = 2  # where it is one in int8, as large as in float32; measured: 1.1 to 1.5
 _LEAST_TILE = 32  # LR pixels; smaller ones would be nearly all halo
 _PROBE = 16  # side of the picture that finds the widest map
 _BICUBIC_HALO = 3  # the cubic kernel reaches 2 pixels, and half a pixel of phase
@@ -50,18 +51,18 @@ class Upscaler:
     another order for another shape.
 
     Memory. A pass needs a few feature maps of the widest size at once: bytes = 4 x (values of the widest map
-    for an LR pixel) x 4 maps x LR pixels, or 6 maps where the network runs through its own modules; in int8
-    it is less than half of that. At x2 the widest map is the upsampler's, 4 x channels values: 2 KiB an LR
-    pixel for 32 channels, 4 KiB for 64, 16 KiB for 256. The maps of the largest window so far are kept for
-    the next. With ``tile="auto"`` a picture whose maps fit into a budget (3 GiB on the CPU; half of what is
-    free on a GPU) goes through whole, without any overhead: at x2 up to 1.5 megapixels for 32 channels. A
-    larger one is cut into the largest tiles whose windows fit, so beyond the budget the network needs no more
-    memory. What still grows with the picture are the two pictures themselves (3 bytes a pixel at 8 bits, 6 at
-    16), and for one with transparency its two alpha channels and about 12 bytes an LR pixel to find the
-    nearest visible colour (`fill_hidden`). The CPU's budget is fixed rather than measured, because what is
-    free there belongs to everybody, and a system that overcommits kills instead of refusing. When memory runs
-    out all the same, the tile is halved and the picture goes on; the smaller tile is kept for the pictures
-    after it. An explicit tile size is never changed.
+    for an LR pixel) x 4 maps x LR pixels, 2 maps in int8, or 6 where the network runs through its own modules.
+    At x2 the widest map is the upsampler's, 4 x channels values: 2 KiB an LR pixel for 32 channels, 4 KiB for
+    64, 16 KiB for 256. The maps of the largest window so far are kept for the next. With ``tile="auto"`` a
+    picture whose maps fit into a budget (1 GiB on the CPU; half of what is free on a GPU) goes through whole,
+    without any overhead: at x2 up to half a megapixel for 32 channels, in int8 twice as much. A larger one is
+    cut into the largest tiles whose windows fit, so beyond the budget the network needs no more memory. What
+    still grows with the picture are the two pictures themselves (3 bytes a pixel at 8 bits, 6 at 16), and for
+    one with transparency its two alpha channels and about 12 bytes an LR pixel to find the nearest visible
+    colour (`fill_hidden`). The CPU's budget is fixed rather than measured, because what is free there belongs
+    to everybody, and a system that overcommits kills instead of refusing. When memory runs out all the same,
+    the tile is halved and the picture goes on; the smaller tile is kept for the pictures after it. An explicit
+    tile size is never changed.
 
     bfloat16. Convolutions compute in bfloat16, and in a convolutional network the maps between them are kept in it.
     Adder layers, and all that belongs to their units, stay in float32, as in training (`addersr.layers.AdderUnit`):
@@ -73,6 +74,8 @@ class Upscaler:
             eval mode, in place. Its ``scale`` and ``radius`` are used.
         device: "cpu", "cuda", "cuda:1"..., or "auto": a CUDA device where there is one, else the CPU.
         tile: side of a tile in LR pixels without its halo, at least 1; None: always whole; "auto": as above.
+        largest_tile: with "auto", no tile is larger than this, and neither is a picture that goes through whole:
+            progress is told, and a pass can be left, between two tiles. None: as large as fits.
         self_ensemble: take the mean over the eight turned and mirrored views of each tile, before anything is clipped
             or rounded (`addersr.inference.ensemble`); it takes eight times as long.
         bfloat16: as above; a float32 network.
@@ -93,11 +96,13 @@ class Upscaler:
         *,
         device: str | torch.device = "cpu",
         tile: int | Literal["auto"] | None = "auto",
+        largest_tile: int | None = None,
         self_ensemble: bool = False,
         bfloat16: bool = False,
     ) -> None:
-        if isinstance(tile, int) and tile < 1:
-            raise ValueError(f"tile must be at least 1, got {tile}")
+        for side in (tile, largest_tile):
+            if isinstance(side, int) and side < 1:
+                raise ValueError(f"tile must be at least 1, got {side}")
         if bfloat16 and is_quantized(model):
             raise CheckpointError(
                 "a network that is quantised to int8 cannot run in bfloat16; name its float32 weights"
@@ -111,11 +116,13 @@ class Upscaler:
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
         self._auto = tile == "auto"
-        # In auto mode: the limit that running out of memory has set.
-        self._tile = None if tile == "auto" else tile
+        # In auto mode: the largest one, by wish or because memory has run out.
+        self._tile = largest_tile if tile == "auto" else tile
         self._network = self._prepare()
         self._lock = Lock()  # one set of feature maps, for one pass at a time
-        maps = _LIVE_MAPS_FUSED if isinstance(self._network, FusedEDSR) else _LIVE_MAPS
+        maps = _LIVE_MAPS
+        if isinstance(self._network, FusedEDSR):
+            maps = _LIVE_MAPS_INT8 if self.precision == "int8" else _LIVE_MAPS_FUSED
         self._bytes_per_pixel = maps * self.dtype.itemsize * self._widest_map() if self._auto else 0
 
     def __call__(self, pixels: Samples, progress: Progress | None = None) -> Samples:

@@ -137,3 +137,12 @@ def test_exif_that_cannot_be_parsed_does_not_stop_the_picture(tmp_path, smooth):
     picture = read(tmp_path / "a.jpg")
     assert picture.pixels.shape == (8, 8, 3)
     write(tmp_path / "b.jpg", picture)
+
+
+def test_thumbnails_within_xmp_are_dropped(tmp_path, smooth):
+    thumbnails = b"<xmp:Thumbnails>\n<rdf:Alt><rdf:li xmpGImg:image='/9j/4AAQ'/></rdf:Alt>\n</xmp:Thumbnails>"
+    packet = (
+        b"<x><xmp:Rating>4</xmp:Rating>" + thumbnails + b"<xap:Thumbnails a='b' /><dc:title>T</dc:title></x>"
+    )
+    Image.fromarray(smooth(4, 6)).save(tmp_path / "a.jpg", xmp=packet)
+    assert read(tmp_path / "a.jpg").xmp == b"<x><xmp:Rating>4</xmp:Rating><dc:title>T</dc:title></x>"

@@ -1,5 +1,7 @@
 """`addersr.upscale`: every kind of picture to the same kind, with the numbers of the command line."""
 
+from importlib.resources import files
+
 import numpy as np
 import pytest
 import torch
@@ -212,6 +214,10 @@ def test_it_is_loaded_once_for_each_setting_and_version(tmp_path, busy, monkeypa
 
 def test_shipped_weights_are_the_default():
     assert addersr.upscale(noise(6, 8, 3)).shape == (12, 16, 3)
+
+
+def test_type_checkers_are_told_of_its_types():
+    assert files("addersr").joinpath("py.typed").is_file()
 
 
 def test_it_is_named_and_documented():

@@ -58,6 +58,15 @@ def test_it_is_never_full_before_all_is_written(jobs):
         assert "100%" in last(terminal)
 
 
+def test_a_share_is_called_one(jobs):
+    terminal = Terminal()
+    with (
+        contextlib.redirect_stderr(terminal),
+        contextlib.closing(Bar(jobs, Wanted(factor=100), whose="1 of 2: ")),
+    ):
+        assert last(terminal).startswith("1 of 2: 0/4 files, ")
+
+
 def test_all_may_be_there_already(jobs):
     terminal = Terminal()
     with contextlib.redirect_stderr(terminal), contextlib.closing(Bar(jobs, Wanted(longest=9))) as bar:

@@ -433,6 +433,25 @@ def test_quiet_and_verbose(tmp_path, model, make_picture, capsys):
     assert second.startswith("failed: ") and last.startswith("1 written to ")
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("wide.png", ["-o", "-", "--format", "webp"], "16384 x 4 is too large for WEBP"),
+        ("moving.gif", ["-o", "-", "--lossless"], "GIF is never lossless"),
+        ("moving.gif", ["-o", "out", "--lossless"], "GIF is never lossless"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(
+    tmp_path, model, capsys, monkeypatch, name, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("addersr.inference.batch.enlarge", lambda *_: pytest.fail("computed"))
+    Image.new("RGB", (8192, 2)).save("wide.png")
+    Image.new("P", (4, 4)).save("moving.gif")
+    assert upscale(name, *words, "--model", model) == 1
+    assert message in capsys.readouterr().err
+
+
 # The model.
 
 

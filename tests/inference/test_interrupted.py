@@ -28,6 +28,9 @@ def rename_late(self, target):
         print("writing", flush=True)
         time.sleep(pause)
     rename(self, target)
+    if Path(target).name == "c.png":
+        print("renamed", flush=True)
+        time.sleep(pause)
 
 Path.replace = rename_late
 standard_input = batch._standard_input
@@ -68,9 +71,14 @@ def finished(folder):
     return names
 
 
+def lines(tmp_path, status):
+    """The pictures of the report's lines with this status."""
+    told = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    return [line["input"].rsplit("/")[-1] for line in told if line["status"] == status]
+
+
 def written(tmp_path):
-    lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
-    return [line["input"].rsplit("/")[-1] for line in lines if line["status"] == "written"]
+    return lines(tmp_path, "written")
 
 
 def test_killed_and_started_again(tmp_path, words):
@@ -81,6 +89,15 @@ def test_killed_and_started_again(tmp_path, words):
     assert main(words) == 0
     assert finished(tmp_path / "out") == NAMES
     assert written(tmp_path) == NAMES
+
+
+def test_killed_between_a_result_and_its_line(tmp_path, words):
+    (tmp_path / "in" / "b.png").unlink()
+    with start(words, 600, "renamed\n") as process:
+        process.kill()
+    assert finished(tmp_path / "out") == ["a.png", "c.png"] and written(tmp_path) == ["a.png"]
+    assert main(words) == 0
+    assert (written(tmp_path), lines(tmp_path, "skipped")) == (["a.png", "d.png"], ["a.png", "c.png"])
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """The file of records."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from addersr.errors import UsageError
-from addersr.inference.report import Record, ReportFile
+from addersr.inference.report import Record, ReportFile, of_process
 
 
 def test_lines_are_appended(tmp_path):
@@ -34,6 +35,10 @@ def test_a_line_is_there_before_the_file_is_closed(tmp_path):
     with ReportFile(tmp_path / "report.jsonl") as report:
         report.append(Record("a.png", "b.png"))
         assert (tmp_path / "report.jsonl").read_text().endswith("}\n")
+
+
+def test_each_process_has_its_own_file():
+    assert of_process(Path("runs/done.jsonl"), 12) == Path("runs/done.12.jsonl")
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

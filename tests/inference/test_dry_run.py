@@ -1,0 +1,31 @@
+"""What a dry run finds out of sizes alone."""
+
+import pytest
+from PIL import Image
+
+from addersr.inference.dry_run import show
+from addersr.inference.plan import Job
+from addersr.inference.settings import Settings
+from addersr.inference.sizes import Wanted
+
+
+@pytest.mark.parametrize(
+    ("target", "size", "lossless", "reason"),
+    [
+        ("b.jpg", None, False, "JPEG holds no animation; write PNG, WebP or GIF instead"),
+        ("b.webp", (20, 17_000), False, "17000 x 20 is too large for WEBP, which ends at 16383"),
+        ("b.gif", None, True, "GIF is never lossless"),
+        ("b.webp", None, True, None),
+    ],
+)
+def test_results_that_their_format_cannot_hold(tmp_path, capsys, target, size, lossless, reason):
+    frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "green")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    wanted = Wanted(factor=2) if size is None else Wanted(size=size)
+    jobs = [Job(tmp_path / "a.gif", tmp_path / target)]
+    assert show(jobs, [], Settings(wanted, lossless=lossless), 2) == (reason is not None)
+    printed = capsys.readouterr()
+    if reason is None:
+        assert printed.out.endswith("b.webp  9x7 -> 18x14, 2 frames\n")
+    else:
+        assert f"addersr: error: {tmp_path / target}: " in printed.err and reason in printed.err
