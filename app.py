@@ -1,21 +1,19 @@
-"""The page: upload a picture, see it enlarged beside bicubic interpolation, download it.
+"""The page: upload pictures, see them enlarged beside bicubic interpolation, download them.
 
-    python app.py [--model NAME|FILE] [--port N]
+    python app.py [--model NAME|FILE] [--port N] [--host ADDRESS --auth @FILE]
 
-It listens on this computer only (127.0.0.1) and asks nothing of any other.
+Unless told otherwise it listens on this computer only (127.0.0.1); it asks nothing of any other. What it does is in
+`addersr.page`; here is what it looks like.
 """
 
-import argparse
 import os
+import shutil
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 # An installed package comes with the compiled kernels, which the source tree beside this file may not have.
 if __name__ == "__main__" and sys.path[0] == str(Path(__file__).resolve().parent):
@@ -25,216 +23,303 @@ if __name__ == "__main__" and sys.path[0] == str(Path(__file__).resolve().parent
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
+from starlette.middleware import Middleware
 
-from addersr import checkpoint
-from addersr.energy.estimate import estimate
-from addersr.errors import AdderSRError, CheckpointError, ImageError
+from addersr.errors import AdderSRError, UsageError
 from addersr.images import files
-from addersr.images.files import Picture
-from addersr.images.resize import imresize
-from addersr.inference import options
-from addersr.inference.ensemble import VIEWS
-from addersr.inference.upscaler import Upscaler, fill_hidden
-from addersr.models.presets import Network
+from addersr.page import text
+from addersr.page.arguments import Credentials, credentials, make_parser
+from addersr.page.desk import LIFETIME, Desk
+from addersr.page.guard import Guard
+from addersr.page.networks import AUTO, Networks
+from addersr.page.run import MAX_FILES, SCALES, Limits, Run, order_of
 
 SAMPLES = Path(__file__).parent / "data" / "samples"
-SCALES = (2, 3, 4)
-MAX_RESULT_PIXELS = 24_000_000
-"""The page's pixel budget: a result that a browser still shows well; `addersr upscale` has none."""
 
-CSS = """
-.gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto !important; }
-@media (min-width: 800px) { #result { min-height: 420px; } }
-#title h1 { margin-bottom: 0; }
-#title p { color: var(--body-text-color-subdued); margin-top: .25rem; }
-"""
+DISK_FACTOR = 40
+"""All uploads and results together, in pictures of the largest size that is taken."""
 
+PASTE = """<script>
+// Pictures that are pasted anywhere, or dropped beside the field, go where a click would put them.
+function offer(event, data) {
+    const input = document.querySelector("#pictures input[type=file]");
+    if (event.defaultPrevented || !input || !data || !data.files.length) return;
+    event.preventDefault();
+    const files = new DataTransfer();
+    for (const file of data.files) files.items.add(file);
+    input.files = files.files;
+    input.dispatchEvent(new Event("change", {bubbles: true}));
+}
+document.addEventListener("paste", event => offer(event, event.clipboardData));
+document.addEventListener("drop", event => offer(event, event.dataTransfer));
+document.addEventListener("dragover", event => event.preventDefault());
+</script>"""
 
-def available_models(named: str | None) -> dict[int, str]:
-    """Scale -> model to use, by name or file: the named one's scale, or each with shipped weights.
-
-    Raises:
-        CheckpointError: no such weights, or nothing is shipped.
-    """
-    if named is not None:
-        return {checkpoint.load(named).model.scale: named}
-    models = {}
-    for scale in SCALES:
-        try:
-            models[scale] = checkpoint.default_name(scale)
-        except CheckpointError:
-            continue
-    if not models:
-        raise CheckpointError(
-            "no weights are shipped with this copy; name a file: python app.py --model FILE"
-        )
-    return models
+Update: TypeAlias = Any
+"""What gradio takes for a component: a value, or what else of it changes."""
 
 
-Shown: TypeAlias = tuple[tuple[str, str], str, str]
-"""(bicubic, network), what was done, file to download."""
+class Page:
+    """The components and what they do."""
 
-
-def make_upscale(models: dict[int, str], folder: Path) -> Callable[..., Iterator[Shown]]:
-    """The page's one function, which writes its results into a folder of their own below ``folder``.
-
-    A generator, because gradio goes on with it when it has made its own copies: then the folder is removed.
-    """
-    upscalers: dict[int, Upscaler] = {}
-
-    def upscale(
-        path: str | None,
-        scale: int,
-        self_ensemble: bool = False,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  # how gradio finds it
-    ) -> Iterator[Shown]:
-        """Enlarge a picture file: ((bicubic, network), what was done, file to download)."""
-        if path is None:
-            raise _error("Choose a picture first.")
-        source = Path(path)
-        # The files lie in folders of gradio's and our own, whose names tell the user nothing.
-        hidden = [f"{source.parent}{os.sep}"]
-        try:
-            if scale not in upscalers:
-                upscalers[scale] = Upscaler(checkpoint.load(models[scale]).model, device="auto")
-            upscaler = upscalers[scale]
-            upscaler.self_ensemble = self_ensemble  # one picture at a time goes through this function
-            with TemporaryDirectory(dir=folder) as place:
-                hidden.append(f"{place}{os.sep}")
-                picture = files.read(source, max_pixels=MAX_RESULT_PIXELS // scale**2)
-                download = _place_download(picture, scale, source, Path(place))
-                started = time.perf_counter()
-                progress(0, desc="Upscaling")
-                result = upscaler.upscale_picture(
-                    picture, lambda done, total: progress((done, total), unit="tiles")
-                )
-                seconds = time.perf_counter() - started
-                shown = _write_results(picture, result, scale, download)
-                height, width = picture.pixels.shape[:2]
-                sizes = f"{width} x {height} → {width * scale} x {height * scale}"
-                done = f"**{sizes}** in {seconds:.1f} s with `{Path(models[scale]).stem}`"
-                done += f"  \n{_energy(upscaler, height, width)}"
-                yield shown, done, str(download)
-        except (AdderSRError, OSError) as error:
-            message = str(error)
-            if isinstance(error, OSError):
-                message = (
-                    f"{error.strerror or error}; free some space on this computer, or start the page again"
-                )
-            for part in hidden:
-                message = message.replace(part, "")
-            raise _error(message) from error
-        except MemoryError as error:
-            raise _error("Not enough memory; crop the picture.") from error
-
-    return upscale
-
-
-def _energy(upscaler: Upscaler, height: int, width: int) -> str:
-    """The line about energy, see `addersr.energy.estimate`; empty where it cannot be told."""
-    try:
-        energy = estimate(cast(Network, upscaler.model), height, width)
-    except AdderSRError:  # an operator that it cannot count is no reason to withhold the picture
-        return ""
-    passes = len(VIEWS) if upscaler.self_ensemble else 1
-    own, twin = energy.mj * passes, energy.twin_mj * passes
-    beside = "" if own == twin else f"; of its convolutional twin {twin:.3g} mJ"
-    return f"Energy of the arithmetic, by estimate: {own:.3g} mJ{beside}"
-
-
-def _error(message: str) -> gr.Error:
-    return gr.Error(message, duration=None, print_exception=False)
-
-
-def _place_download(picture: Picture, scale: int, source: Path, folder: Path) -> Path:
-    """Where the result goes: in the picture's own format, or PNG where that is none or cannot hold it."""
-    download = folder / f"{source.stem}_x{scale}{source.suffix}"
-    try:
-        files.check_writable(download, picture, scale=scale)
-    except ImageError:
-        download = download.with_name(f"{source.stem}_x{scale}.png")
-        files.check_writable(download, picture, scale=scale)
-    return download
-
-
-def _write_results(picture: Picture, result: Picture, scale: int, download: Path) -> tuple[str, str]:
-    """Write the file to download and beside it the slider's two, (bicubic, network)."""
-    files.write(download, result)
-    # The slider gets PNG, with the colour profile, so that the browser shows both as they are.
-    bicubic, network = (download.with_name(f"{name}.png") for name in ("bicubic", "network"))
-    files.write(bicubic, enlarge_bicubic(picture, scale))
-    files.write(network, result)
-    return str(bicubic), str(network)
-
-
-def enlarge_bicubic(picture: Picture, scale: int) -> Picture:
-    """What the network is compared with: MATLAB's bicubic interpolation, of the same pixels."""
-    pixels = fill_hidden(picture).pixels
-    alpha = None if picture.alpha is None else imresize(picture.alpha, scale)
-    return replace(picture, pixels=imresize(pixels, scale), alpha=alpha)
-
-
-def _path_of(payload: Any) -> str | None:
-    """The uploaded file as it is; gradio has checked that it is one of its uploads."""
-    return None if payload is None else payload.path
-
-
-def build_page(models: dict[int, str], folder: Path) -> gr.Blocks:
-    """The page; ``folder`` takes its results."""
-    samples = [str(p) for p in sorted(SAMPLES.glob("*.*")) if p.suffix in files.EXTENSIONS]
-    hour = 3600
-    page = gr.Blocks(title="AdderSR", analytics_enabled=False, fill_width=True, delete_cache=(hour, hour))
-    with page:
-        gr.Markdown("# AdderSR\nSuper-resolution without multiplications.", elem_id="title")
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        networks = desk.networks
         with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=280):
-                upload = gr.Image(
-                    type="filepath", sources=["upload", "clipboard"], label="Picture", height=300
+            with gr.Column(scale=2, min_width=300):
+                self.pictures = gr.File(
+                    file_count="multiple",
+                    label="Drop or paste pictures",
+                    height=190,
+                    elem_id="pictures",
                 )
-                # gr.Image opens the file, and would fail on a bad one before our own, clearer error.
-                upload.preprocess = _path_of  # type: ignore[method-assign]
-                scale = gr.Radio(
-                    [(f"x{n}", n) for n in models],
-                    value=min(models),
-                    label="Scale",
-                    interactive=len(models) > 1,
+                # gr.File would look into the file, and leave an empty one beside it.
+                self.pictures.preprocess = _paths_of  # type: ignore[method-assign]
+                self._samples()
+                self.scale = gr.Radio([(f"x{n}", n) for n in SCALES], value=SCALES[0], label="Scale")
+                self.model = gr.Dropdown(
+                    [("chosen for the scale" if name == AUTO else name, name) for name in networks.names],
+                    value=networks.names[0],
+                    label="Model",
+                    interactive=len(networks.names) > 1,
                 )
-                self_ensemble = gr.Checkbox(
-                    label="Self-ensemble", info="Somewhat better, 8 times as long.", value=False
+                precisions = networks.precisions(networks.names[0])
+                every = [p for name in networks.names for p in networks.precisions(name)]
+                self.precision = gr.Radio(
+                    list(dict.fromkeys([*precisions, *every])), value=precisions[0], label="Precision"
                 )
-                start = gr.Button("Upscale", variant="primary", size="lg")
-                if samples:
-                    gr.Examples(samples, upload, label="Or try one of these", cache_examples=False)
-            with gr.Column(scale=3, min_width=360):
-                slider = gr.ImageSlider(
-                    label="Bicubic (left) and AdderSR (right)",
+                self.self_ensemble = gr.Checkbox(
+                    label="Self-ensemble", info="Somewhat better, in 8 times the time.", value=False
+                )
+                with gr.Row():
+                    self.start = gr.Button("Upscale", variant="primary", size="lg", min_width=140)
+                    self.stop = gr.Button(
+                        "Stop", variant="stop", size="lg", min_width=90, interactive=False, scale=0
+                    )
+            with gr.Column(scale=3, min_width=320):
+                self.status = gr.HTML(
+                    '<div class="telling faint">Choose pictures and a scale; then drag the handle to compare.</div>',
+                    elem_id="status",
+                )
+                self.chosen = gr.Dropdown([], label="Shown", visible=False, interactive=True)
+                self.slider = gr.ImageSlider(
+                    label="Bicubic | AdderSR",
                     elem_id="result",
                     format="png",
                     interactive=False,
                     max_height=560,
                     buttons=["fullscreen"],  # its download would give a PNG, not the file
                 )
-                done = gr.Markdown("Choose a picture and a scale, then drag the handle to compare.")
-                download = gr.DownloadButton("Download", interactive=False)
+                with gr.Row():
+                    self.download = gr.DownloadButton("Download", interactive=False, min_width=140)
+                    self.archive = gr.DownloadButton("All as zip", visible=False, min_width=140)
+                self.report = gr.HTML(elem_id="report")
+        self._connect()
 
-        own: dict[str, Any] = {"queue": False, "api_visibility": "private"}
-        start.click(
-            lambda: (None, "", gr.update(interactive=False, value=None)),
-            outputs=[slider, done, download],
-            **own,
-        ).then(
-            make_upscale(models, folder),
-            [upload, scale, self_ensemble],
-            [slider, done, download],
-            api_name="upscale",
-            show_progress_on=slider,
-        ).success(lambda: gr.update(interactive=True), outputs=download, **own)
-    page.queue(max_size=20, default_concurrency_limit=1)
+    def _samples(self) -> None:
+        samples = [str(p) for p in sorted(SAMPLES.glob("*.*")) if p.suffix in files.EXTENSIONS]
+        if not samples:
+            return
+
+        def choose(index: int) -> list[str]:
+            # A copy, because what gradio has shown it deletes after an hour.
+            return [shutil.copy(samples[index], str(self._desk.room()))]
+
+        shown = gr.Dataset(
+            components=[gr.Image(visible=False)],
+            samples=[[path] for path in samples],
+            label="Or one of these",
+            type="index",
+            elem_id="samples",
+        )
+        shown.click(
+            choose, shown, self.pictures, queue=False, api_visibility="private", show_progress="hidden"
+        )
+
+    def _connect(self) -> None:
+        own: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        fields = [self.pictures, self.model, self.scale, self.precision, self.self_ensemble]
+        view = [
+            self.status, self.report, self.chosen, self.slider,
+            self.download, self.archive, self.start, self.stop,
+        ]  # fmt: skip
+        running = self.start.click(_begun, outputs=view, queue=False, **own).then(
+            self._upscale, fields, view, concurrency_id="network", **own
+        )
+        self.stop.click(self._halt, outputs=view, queue=False, cancels=[running], **own)
+        self.chosen.input(self._show, self.chosen, [self.slider, self.download], queue=False, **own)
+        self.model.change(self._precisions, self.model, self.precision, queue=False, **own)
+
+        called = gr.Button(visible=False)
+        results = gr.File(file_count="multiple", visible=False, label="results")
+        report = gr.JSON(visible=False, label="report")
+        called.click(self._call, fields, [results, report], concurrency_id="network", api_name="upscale")
+
+    def _upscale(
+        self,
+        pictures: list[str] | None,
+        model: str,
+        scale: int,
+        precision: str,
+        self_ensemble: bool,
+        request: gr.Request,
+    ) -> Iterator[tuple[Update, ...]]:
+        try:
+            order = order_of(pictures, model, scale, precision, self_ensemble)
+            run = self._desk.begin(_session(request), order)
+        except UsageError as error:
+            gr.Warning(str(error))
+            yield "", *_unchanged(5), *_buttons(running=False)
+            return
+        try:
+            told = 0
+            while not run.wait(0.25):
+                done = len(run.results)
+                yield (
+                    text.progress(run),
+                    *(_results(run, told) if told < done else _unchanged(5)),
+                    *_unchanged(2),
+                )
+                told = done
+            yield text.summary(run), *_results(run, told), *_buttons(running=False)
+        finally:  # also when it is cancelled, or the browser has gone
+            run.stop()
+
+    def _halt(self, request: gr.Request) -> tuple[Update, ...]:
+        run = self._desk.latest(_session(request))
+        if run is None:  # it was still waiting in the queue
+            return "Stopped.", *_unchanged(5), *_buttons(running=False)
+        run.stop()
+        run.wait()
+        return text.summary(run), *_results(run, 0), *_buttons(running=False)
+
+    def _show(self, index: int, request: gr.Request) -> tuple[Update, Update]:
+        run = self._desk.latest(_session(request))
+        if run is None or not 0 <= index < len(run.results):
+            raise gr.Error("This result is no longer there; upscale it again.", print_exception=False)
+        return _shown(run, index)
+
+    def _precisions(self, model: str) -> Update:
+        known = self._desk.networks.precisions(model)
+        return gr.update(choices=list(known), value=known[0])
+
+    def _call(
+        self,
+        pictures: list[str] | None,
+        model: str,
+        scale: int,
+        precision: str,
+        self_ensemble: bool,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  # how gradio finds it
+    ) -> Iterator[tuple[list[str] | None, list[dict[str, Any]]]]:
+        """Upscale pictures: (the results' files, what became of each picture).
+
+        The second has for each picture "name", "error" (null where it was done), and of those that were done "result"
+        (the file's name), "size" and "result_size" (width and height), "seconds", "megapixels_per_second", "model",
+        "precision", "energy_mj" and "twin_energy_mj".
+        """
+        try:
+            order = order_of(pictures, model, scale, precision, self_ensemble)
+            run = self._desk.begin(_session(request), order)
+        except UsageError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        try:
+            while not run.wait(0.25):
+                done = len(run.outcomes)
+                progress((done + run.share) / len(order.pictures))
+                yield None, list(map(text.as_data, run.outcomes))
+            results = [str(result.placed.download) for result in run.results]
+            yield results, list(map(text.as_data, run.outcomes))
+        finally:
+            run.stop()
+
+
+def _paths_of(payload: Any) -> list[str] | None:
+    """The uploaded files as they are; gradio has checked that they are among its uploads."""
+    return None if payload is None else [file.path for file in payload]
+
+
+def _session(request: gr.Request) -> str:
+    assert request.session_hash is not None  # the queue gives one to whoever comes without
+    return request.session_hash
+
+
+def _unchanged(count: int) -> list[Update]:
+    return [gr.skip()] * count
+
+
+def _buttons(*, running: bool) -> tuple[Update, Update]:
+    return gr.update(interactive=not running), gr.update(interactive=running)
+
+
+def _begun() -> tuple[Update, ...]:
+    nothing = gr.update(value=None, interactive=False)
+    hidden = gr.update(visible=False)
+    return (
+        "",
+        "",
+        gr.update(choices=[], value=None, visible=False),
+        None,
+        nothing,
+        hidden,
+        *_buttons(running=True),
+    )
+
+
+def _results(run: Run, told: int) -> tuple[Update, ...]:
+    """What became of the pictures so far, of which ``told`` results have been shown."""
+    results = run.results
+    names = [(result.placed.download.name, index) for index, result in enumerate(results)]
+    chosen = gr.update(choices=names, visible=len(names) > 1)
+    if names and not told:
+        chosen["value"] = 0
+    first = _shown(run, 0) if results and not told else tuple(_unchanged(2))
+    archive = gr.skip() if run.archive is None else gr.update(value=str(run.archive), visible=True)
+    return text.outcomes(run.outcomes), chosen, *first, archive
+
+
+def _shown(run: Run, index: int) -> tuple[Update, Update]:
+    placed = run.results[index].placed
+    return (str(placed.bicubic), str(placed.network)), gr.update(value=str(placed.download), interactive=True)
+
+
+def build_page(desk: Desk, queue: int = 20) -> gr.Blocks:
+    """The page.
+
+    Args:
+        queue: how many may wait.
+    """
+    page = gr.Blocks(
+        title="AdderSR", analytics_enabled=False, fill_width=True, delete_cache=(LIFETIME // 6, LIFETIME)
+    )
+    with page:
+        gr.Markdown("# AdderSR\nSuper-resolution without multiplications.", elem_id="title")
+        Page(desk)
+
+    def left(request: gr.Request) -> None:
+        desk.leave(_session(request))
+
+    page.unload(left)
+    # api_open would let programs past the queue.
+    page.queue(max_size=queue, default_concurrency_limit=1, api_open=False)
     return page
 
 
-def launch(page: gr.Blocks, port: int | None) -> str:
-    """Serve the page on this computer, in the background; its address.
+def launch(
+    page: gr.Blocks,
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    max_upload: int = 50,
+    auth: Credentials | None = None,
+) -> str:
+    """Serve the page in the background; its address.
+
+    Args:
+        folder: where gradio puts uploads.
+        max_upload: the most of one picture in megabytes.
 
     Raises:
         OSError: the port is taken or not to be had, or without ``port`` none is free.
@@ -242,16 +327,24 @@ def launch(page: gr.Blocks, port: int | None) -> str:
     # Fonts that are named as plain text are the system's own; the default theme's come from another host.
     system_fonts = ["system-ui", "sans-serif"]
     theme = gr.themes.Soft(primary_hue="teal", font=system_fonts, font_mono=["ui-monospace", "monospace"])
+    size = max_upload * 10**6
+    guard = Middleware(Guard, folder=folder, most=MAX_FILES * size, disk=DISK_FACTOR * size)
     launched: tuple[Any, str, str] = page.launch(
-        server_name="127.0.0.1",
+        server_name=host,
         server_port=port,
-        max_file_size="50mb",
+        auth=auth,
+        max_file_size=size,
+        app_kwargs={"middleware": [guard]},
         theme=theme,
-        css=CSS,
+        css=text.STYLE,
+        head=PASTE,
         footer_links=["api", "gradio", "settings"],
+        state_session_capacity=200,
         run_history=False,
+        enable_monitoring=False,
         ssr_mode=False,
         share=False,
+        mcp_server=False,
         quiet=True,  # it would advertise public links
         prevent_thread_lock=True,
     )
@@ -260,27 +353,26 @@ def launch(page: gr.Blocks, port: int | None) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the page until it is interrupted; the exit code."""
-    parser = argparse.ArgumentParser(description="AdderSR as a page in the browser, on this computer only.")
-    parser.add_argument(
-        "--model", metavar="NAME|FILE", help="weights (default: the shipped ones of each scale)"
-    )
-    parser.add_argument(
-        "--port",
-        type=partial(options.whole_number, most=65535),
-        metavar="N",
-        help="port to listen on (default: the first free from 7860)",
-    )
-    args = parser.parse_args(argv)
+    args = make_parser().parse_args(argv)
     try:
-        models = available_models(args.model)
+        auth = credentials(args)
+        networks = Networks(args.model, args.device)
     except AdderSRError as error:
         print(f"app.py: error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder below is removed
-    with TemporaryDirectory(prefix="addersr-page-") as folder:
-        page = build_page(models, Path(folder))
+    with TemporaryDirectory(prefix="addersr-page-", ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
+        # Of this program alone: gradio serves what lies there.
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder / "examples")
+        limits = Limits(max_pixels=args.max_pixels, disk=DISK_FACTOR * args.max_upload * 10**6)
+        desk = Desk(networks, folder, limits)
+        page = build_page(desk, args.queue)
         try:
-            address = launch(page, args.port)
+            address = launch(
+                page, folder, host=args.host, port=args.port, max_upload=args.max_upload, auth=auth
+            )
         except OSError:
             which = (
                 "none of the usual ports is free" if args.port is None else f"port {args.port} is not free"
@@ -288,7 +380,10 @@ def main(argv: list[str] | None = None) -> int:
             print(f"app.py: error: {which}; choose another with --port N", file=sys.stderr)
             return 1
         print(f"AdderSR is at {address} (Ctrl+C stops it)", flush=True)
-        page.block_thread()
+        try:
+            page.block_thread()
+        finally:
+            desk.close()
     return 0
 
 

@@ -1,0 +1,1 @@
+"""What the page does, without the page: `app.py` shows it by gradio, which nothing here needs."""

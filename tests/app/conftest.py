@@ -1,0 +1,107 @@
+import os
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import Client
+
+from addersr import checkpoint
+from addersr.images import files
+from addersr.images.files import Picture
+from addersr.models import build
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    checkpoint.save(path, build("edsr_tiny_x2"), {})
+    return path
+
+
+@pytest.fixture(scope="session")
+def serve(weights, tmp_path_factory):
+    """Run `python app.py` with options on a port of the system's choice; gives (address, folder of its files)."""
+
+    @contextmanager
+    def run(*options):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        temporary = tmp_path_factory.mktemp("temporary")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("GRADIO_")}
+        environment["TMPDIR"] = str(temporary)
+        command = [
+            sys.executable,
+            str(ROOT / "app.py"),
+            "--model",
+            str(weights),
+            "--port",
+            str(port),
+            *options,
+        ]
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, env=environment, cwd=elsewhere, text=True
+        ) as process:
+            try:
+                assert f"http://127.0.0.1:{port}" in process.stdout.readline()
+                (folder,) = temporary.glob("addersr-page-*")
+                yield f"http://127.0.0.1:{port}/", folder
+            finally:  # else a test that fails would wait for it for ever
+                process.terminate()
+            assert process.wait(60) == 0
+        assert list(temporary.glob("addersr-page-*")) == []
+        assert list(elsewhere.iterdir()) == []
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def running(serve):
+    with serve() as address_and_folder:
+        yield address_and_folder
+
+
+@pytest.fixture
+def address(running):
+    return running[0]
+
+
+@pytest.fixture
+def folder(running):
+    return running[1]
+
+
+@pytest.fixture
+def client(address, tmp_path):
+    client = Client(address, verbose=False, download_files=tmp_path / "downloads")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "holiday.jpg"
+    files.write(path, Picture(np.random.default_rng(0).integers(0, 256, (30, 44, 3), np.uint8)))
+    return path
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A picture that takes long: in eight views, at x4, on one core a minute."""
+    path = tmp_path / "large.png"
+    files.write(path, Picture(np.zeros((1200, 1200, 3), np.uint8)))
+    return path
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.png"
+    path.write_text("not a picture")
+    return path

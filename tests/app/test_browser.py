@@ -1,0 +1,165 @@
+"""The running program in a real browser."""
+
+import base64
+import re
+import shutil
+import zipfile
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from addersr.images import files
+
+CHROMIUM = next(
+    (p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None
+)
+SHOWN = '[data-testid="imageslider-image"]'
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no chromium here; on Debian: apt-get install chromium")
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The open page; afterwards, that there was no error in it and nothing asked of another host."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    problems, hosts = [], set()
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    page.goto(address)
+    page.get_by_role("button", name="Upscale", exact=True).wait_for()
+    yield page
+    context.close()
+    assert problems == []
+    assert hosts - {None} == {"127.0.0.1"}  # None: data and blob addresses
+
+
+def wait_for_files(page, count):
+    page.wait_for_function(f"() => document.querySelectorAll('#pictures tr.file').length === {count}")
+
+
+def start(page, *paths):
+    page.set_input_files("#pictures input[type=file]", [str(path) for path in paths])
+    wait_for_files(page, len(paths))
+    page.get_by_role("button", name="Upscale", exact=True).click()
+
+
+def wait_until_told(page, words):
+    page.locator("#status", has_text=words).wait_for()
+
+
+def wait_until_shown(page, width, height):
+    page.wait_for_function(
+        """([shown, width, height]) => {
+            const pictures = [...document.querySelectorAll(shown)];
+            return pictures.length === 2 && pictures.every(
+                p => p.complete && p.naturalWidth === width && p.naturalHeight === height);
+        }""",
+        arg=[SHOWN, width, height],
+    )
+
+
+def download(page, button, path):
+    with page.expect_download() as started:
+        page.get_by_role("button", name=button).click()
+    started.value.save_as(path)
+    return started.value.suggested_filename
+
+
+def test_upload_compare_download(page, photo, tmp_path):
+    assert page.get_by_role("button", name="Download").is_disabled()
+    start(page, photo)
+    wait_until_told(page, "Done.")
+    wait_until_shown(page, 88, 60)
+    assert "its convolutional twin" in page.locator("#report").inner_text()
+    assert re.fullmatch(r"holiday_x2.*\.jpg", download(page, "Download", tmp_path / "downloaded.jpg"))
+    assert files.read(tmp_path / "downloaded.jpg").pixels.shape == (60, 88, 3)
+
+
+def test_several_with_a_bad_one(page, photo, text, tmp_path):
+    other = tmp_path / "other.png"
+    files.write(other, files.Picture(files.read(photo).pixels[:20, :10]))
+    start(page, photo, text, other)
+    wait_until_told(page, "2 of 3 done. 1 could not be done, see below.")
+    assert "not a PNG, JPEG, WebP, TIFF, GIF or BMP picture" in page.locator(".refused").inner_text()
+    wait_until_shown(page, 88, 60)
+    page.get_by_label("Shown").click()
+    page.get_by_role("option", name="other_x2.png").click()
+    wait_until_shown(page, 20, 40)
+    download(page, "Download", tmp_path / "downloaded.png")
+    assert files.read(tmp_path / "downloaded.png").pixels.shape == (40, 20, 3)
+    download(page, "All as zip", tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert archive.namelist() == ["holiday_x2.jpg", "other_x2.png"]
+
+
+@pytest.mark.parametrize("event", ["paste", "drop"])
+def test_pictures_that_are_pasted_or_dropped(page, photo, event):
+    """Twice, because the field looks another way once there is one."""
+    for count in (1, 2):
+        page.evaluate(
+            """([event, data]) => {
+                const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0));
+                const files = new DataTransfer();
+                files.items.add(new File([bytes], "pasted.jpg", {type: "image/jpeg"}));
+                const made = event === "paste"
+                    ? new ClipboardEvent("paste", {clipboardData: files, bubbles: true, cancelable: true})
+                    : new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true});
+                document.body.dispatchEvent(made);
+            }""",
+            [event, base64.b64encode(photo.read_bytes()).decode()],
+        )
+        wait_for_files(page, count)
+
+
+def test_a_sample(page):
+    page.locator("#samples button").first.click()
+    wait_for_files(page, 1)
+    page.get_by_role("button", name="Upscale", exact=True).click()
+    wait_until_told(page, "Done.")
+
+
+def test_stop(page, photo, large):
+    page.get_by_label("x4").click()
+    page.get_by_label("Self-ensemble").click()
+    start(page, photo, large)
+    wait_until_told(page, "File 2 of 2")
+    page.get_by_role("button", name="Stop").click()
+    wait_until_told(page, "Stopped after 1 of 2.")
+    wait_until_shown(page, 176, 120)
+    assert page.get_by_role("button", name="Download").is_enabled()
+    page.wait_for_timeout(1000)
+    assert "Stopped after 1 of 2." in page.locator("#status").inner_text()
+    # The network is free again: it is not this one that computes on in secret.
+    page.get_by_role("button", name="Upscale", exact=True).click()
+    wait_until_told(page, "File 2 of 2")
+    page.get_by_role("button", name="Stop").click()
+    wait_until_told(page, "Stopped after 1 of 2.")
+
+
+def test_without_a_picture(page):
+    page.get_by_role("button", name="Upscale", exact=True).click()
+    toast = page.get_by_test_id("toast-body")
+    toast.wait_for()
+    assert "Choose a picture first." in toast.inner_text()
+    page.get_by_role("button", name="Upscale", exact=True).click(trial=True)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_is_wider_than_the_window(page, photo, text, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    long = photo.rename(photo.with_name("a-very-long-name-without-any-room-to-break-it-" * 3 + ".jpg"))
+    start(page, long, text)
+    wait_until_told(page, "1 of 2 done.")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,49 @@
+import pytest
+
+from addersr.errors import UsageError
+from addersr.page.arguments import credentials, make_parser
+
+
+def who(*words):
+    return credentials(make_parser().parse_args(words))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.9.10"])
+def test_this_computer_needs_no_password(host):
+    assert who("--host", host) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.org", ""])
+def test_others_do(host):
+    with pytest.raises(UsageError, match="can be reached by others; add --auth @FILE, or --no-auth"):
+        who("--host", host)
+    assert who("--host", host, "--no-auth") is None
+    assert who("--host", host, "--auth", "ann:secret") == [("ann", "secret")]
+
+
+def test_a_file_of_passwords(tmp_path):
+    path = tmp_path / "users"
+    path.write_text("ann:a:b\n\n bob:c \n")
+    assert who("--auth", f"@{path}") == [("ann", "a:b"), ("bob", "c")]
+
+
+@pytest.mark.parametrize("content", [None, "", "ann\n", "ann:\n", ":secret\n"])
+def test_one_that_cannot_be_used(tmp_path, content):
+    path = tmp_path / "users"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        who("--auth", f"@{path}")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--port", "-1"], ["--port", "65536"], ["--port", "http"], ["--queue", "0"], ["--max-upload", "0"],
+     ["--max-pixels", "x"], ["--auth", "a:b", "--no-auth"]],
+)  # fmt: skip
+def test_values_that_there_are_not(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        make_parser().parse_args(words)
+    assert stopped.value.code == 2
+    assert words[0] in capsys.readouterr().err.splitlines()[-1]

@@ -1,0 +1,138 @@
+"""The guard by itself; in front of gradio it is tested in tests/app."""
+
+import asyncio
+import json
+
+import pytest
+
+from addersr.page.guard import Guard
+
+
+class Server:
+    """What is behind the guard, and what came through to it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope, receive, send):
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        self.bodies.append(body)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def ask(guard, path, *, body=None, length=True, parts=1):
+    """The status of an answer."""
+    method = "GET" if body is None else "POST"
+    body = body or b""
+    step = -(-len(body) // parts) or 1
+    pieces = [body[i : i + step] for i in range(0, len(body), step)] or [b""]
+    messages = [
+        {"type": "http.request", "body": piece, "more_body": index < len(pieces) - 1}
+        for index, piece in enumerate(pieces)
+    ]
+    answers = []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        answers.append(message)
+
+    headers = [(b"content-length", str(len(body)).encode())] if length else []
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    asyncio.run(guard(scope, receive, send))
+    return answers[0]["status"]
+
+
+@pytest.fixture
+def server():
+    return Server()
+
+
+@pytest.fixture
+def guard(server, tmp_path):
+    return Guard(server, folder=tmp_path, most=1000, disk=100_000)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/config",
+        "/assets/proxy=x",
+        "/gradio_api/info",
+        "/gradio_api/file=/tmp/a.png",
+        "/gradio_api/queue/data",
+    ],
+)
+def test_what_the_page_needs_passes(guard, server, path):
+    assert ask(guard, path) == 200
+    assert server.bodies == [b""]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["proxy=https://a.hf.space", "file=https://example.org/a.png", "file=http://127.0.0.1/", "file/http://a", "/proxy=",
+     "vibe-code", "component_server", "process_recording", "deep_link", "api/upscale", "stream/1/2/3/playlist.m3u8"],
+)  # fmt: skip
+def test_what_it_does_not_need_is_not_there(guard, server, path):
+    assert ask(guard, f"/gradio_api/{path}") == 404
+    assert ask(guard, f"/gradio_api/{path}", body=b"{}") == 404
+    assert server.bodies == []
+
+
+def call(path):
+    return json.dumps({"data": [[{"path": path, "meta": {"_type": "gradio.FileData"}}], 2]}).encode()
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+def test_a_call_passes_as_it_is(guard, server, parts):
+    assert ask(guard, "/gradio_api/call/upscale", body=call("/tmp/a.png"), parts=parts) == 200
+    assert server.bodies == [call("/tmp/a.png")]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:1/a.png", "https://example.org/a.png", "file:///etc/passwd"]
+)
+def test_a_call_that_names_an_address_is_refused(guard, server, address):
+    assert ask(guard, "/gradio_api/queue/join", body=call(address), parts=3) == 400
+    assert server.bodies == []
+
+
+def test_the_length_of_a_call_has_a_limit(guard, server):
+    assert ask(guard, "/gradio_api/queue/join", body=bytes(2**20 + 1)) == 413
+    assert ask(guard, "/gradio_api/queue/join", body=b"{}", length=False) == 411
+    assert (
+        ask(guard, "/gradio_api/queue/join", body=b"[" * 2**19) == 200
+    )  # gradio's matter, and no crash of ours
+    assert len(server.bodies) == 1
+
+
+def test_uploads_have_limits(guard, server, tmp_path):
+    assert ask(guard, "/gradio_api/upload", body=bytes(1000)) == 200
+    assert ask(guard, "/gradio_api/upload", body=bytes(1000 + 2**16 + 1)) == 413
+    assert ask(guard, "/gradio_api/upload", body=b"x", length=False) == 411
+    (tmp_path / "there").write_bytes(bytes(99_500))
+    assert ask(guard, "/gradio_api/upload/", body=bytes(1000)) == 507
+    assert ask(guard, "/gradio_api/upload", body=bytes(400)) == 200
+    assert [len(body) for body in server.bodies] == [1000, 400]
+
+
+def test_uploads_that_are_under_way_count(tmp_path):
+    inner = []
+
+    async def app(scope, receive, send):
+        inner.append(scope)
+        if len(inner) == 1:  # while the first is under way, a second
+            status.append(await asyncio.to_thread(ask, guard, "/gradio_api/upload", body=bytes(600)))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    status: list[int] = []
+    guard = Guard(app, folder=tmp_path, most=1000, disk=1000)
+    assert ask(guard, "/gradio_api/upload", body=bytes(600)) == 200
+    assert status == [507]
+    assert ask(guard, "/gradio_api/upload", body=bytes(600)) == 200

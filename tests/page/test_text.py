@@ -1,0 +1,45 @@
+import re
+
+from addersr.page import text
+from addersr.page.run import Refused
+
+
+def test_what_is_told_of_a_result(begin, photo):
+    run = begin(photo)
+    assert run.wait(60)
+    told = text.outcomes(run.outcomes)
+    assert "44 x 30 → 88 x 60 px" in told
+    assert re.search(r"[0-9.]+ s, [0-9.]+ megapixels/s", told)
+    assert re.search(r"about [0-9.e-]+ mJ of arithmetic; its convolutional twin [0-9.e-]+ mJ", told)
+    assert "Done." in text.summary(run)
+    data = text.as_data(run.outcomes[0])
+    assert data["error"] is None and data["result"] == "holiday_x2.jpg"
+    assert data["twin_energy_mj"] > data["energy_mj"] > 0
+
+
+def test_names_and_reasons_are_escaped():
+    told = text.outcomes([Refused("<script>.png", "<b>")])
+    assert "<script>" not in told and "&lt;script&gt;.png" in told and "&lt;b&gt;" in told
+
+
+def test_progress_tells_the_file_and_the_share_of_all(begin, network, photo):
+    told, run = [], begin(photo, photo, start=False)
+    hook = network.upscaler.model.head.register_forward_pre_hook(lambda *_: told.append(text.progress(run)))
+    run.start()
+    assert run.wait(60)
+    hook.remove()
+    assert "File 1 of 2: <b>holiday.jpg</b> 0%" in told[0] and "width: 0.0%" in told[0]
+    assert "File 2 of 2" in told[-1] and "width: 50.0%" in told[-1]
+
+
+def test_summary_of_a_run_that_was_not_all_good(begin, photo, networks):
+    missing = photo.with_name("missing.png")
+    run = begin(photo, missing)
+    assert run.wait(60)
+    assert "1 of 2 done. 1 could not be done, see below." in text.summary(run)
+    with networks.lock:
+        run = begin(photo)
+        assert "Waiting for a turn" in text.progress(run)
+        run.stop()
+        assert run.wait(60)
+    assert "Stopped after 0 of 1." in text.summary(run)
