@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from addersr.atomic import replacing
 from addersr.errors import CheckpointError
@@ -97,7 +97,8 @@ def save(path: str | os.PathLike[str], model: Network, metadata: Mapping[str, An
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
-            save_file(tensors, part, {"addersr": json.dumps(header)})
+            # Not by save_file, which renames a file of its own, for its owner only, over the part.
+            part.write_bytes(serialize(tensors, {"addersr": json.dumps(header)}))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {path}: {error}") from error
 

@@ -28,6 +28,8 @@ def test_round_trip(tmp_path: Path) -> None:
     x = torch.rand(1, 3, 5, 7)
     assert torch.equal(loaded.model(x), model.eval()(x))
     assert [p.name for p in file.parent.iterdir()] == ["mine.safetensors"]
+    (other := tmp_path / "other").touch()
+    assert file.stat().st_mode == other.stat().st_mode
 
 
 def test_failed_save_keeps_the_old_file(tmp_path: Path) -> None:
@@ -99,7 +101,11 @@ def test_shipped_weights(name: str) -> None:
     """Each is named after its preset, carries a full card, and beats bicubic enlarging on a photograph."""
     loaded = checkpoint.load(name)
     model = loaded.model
-    assert model.config["scale"] == build(name.removesuffix(checkpoint.INT8_SUFFIX)).config["scale"]
+    preset = name.removesuffix(checkpoint.INT8_SUFFIX).replace("_twin", "")
+    assert loaded.metadata["preset"] == preset
+    same = ("scale", "blocks", "channels", "box_cox")
+    assert [model.config[key] for key in same] == [build(preset).config[key] for key in same]
+    assert model.config["unit"] == ("conv" if "_twin" in name else "adder")
     assert (loaded.precision == "int8") == name.endswith(checkpoint.INT8_SUFFIX)
     assert {"data", "steps", "recipe", "scores", "licence"} <= set(loaded.metadata)
     assert loaded.path.stat().st_size < 25e6
