@@ -7,8 +7,8 @@ Writes results.md, results.json and results.png into the folder of -o. Scores ar
 default protocol, published ones are in published.csv with their sources. Energy is that of `addersr energy` for an
 output of 1280x720, of the layers alone, as papers count it, or follows from published multiply-accumulates. Time is of
 the network on this machine's CPU for the same output: medians of interleaved rounds, as `measure.py` says. Published
-networks of convolutions are timed where this package has them, with random weights, for no network's time depends on
-them; but for EDSR, which takes minutes.
+networks of convolutions are timed where this package or light.py has them, with random weights, for no network's time
+depends on them; but for EDSR, which takes minutes.
 
 Run nothing else beside it. glibc's allocator is told to keep large blocks, or page faults would dominate.
 """
@@ -23,8 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import light
 import measure
 import numpy as np
+import numpy.typing as npt
+import torch
 from measure import Call
 
 from addersr import checkpoint
@@ -35,6 +38,7 @@ from addersr.errors import AdderSRError
 from addersr.evaluation.benchmark import BICUBIC, Model, score_set, upscale_by
 from addersr.evaluation.protocol import DEFAULT, PROTOCOLS
 from addersr.evaluation.sets import find_pictures
+from addersr.images.files import from_tensor, to_tensor
 from addersr.inference.upscaler import Upscaler
 from addersr.models import build
 from addersr.models.quantized import is_quantized
@@ -52,6 +56,10 @@ TWIN: dict[str, dict[str, Any]] = {
 UNTIMED = "edsr_large_x2"
 
 
+Enlarge = Callable[[npt.NDArray[np.uint8]], object]
+"""(H, W, 3) to a picture twice as large."""
+
+
 @dataclass
 class Entry:
     """A line of the table and a point of the plots."""
@@ -67,8 +75,8 @@ class Entry:
     """Of a published network."""
     ms: float | None = None
     """Time for one output on this CPU."""
-    upscaler: Callable[[], Upscaler] | None = field(default=None, repr=False)
-    """To time it with."""
+    upscaler: Callable[[], Enlarge] | None = field(default=None, repr=False)
+    """Makes what is timed."""
 
 
 def published() -> list[Entry]:
@@ -87,6 +95,8 @@ def _published(line: Mapping[str, str]) -> Entry:
     if not (preset := line["preset"]):
         operations = round(float(line["gmac"]) * 1e9)
         entry.mj = energy.FLOAT32.millijoules(Operations(operations, operations))
+        if entry.name in light.networks():
+            entry.upscaler = partial(_light, entry.name)
         return entry
     adder = entry.kind == "adder"
     # The paper's EDSR in adders has an upsampler of convolutions.
@@ -96,6 +106,16 @@ def _published(line: Mapping[str, str]) -> Entry:
         shape = TWIN[preset.partition("_")[0]]
         entry.upscaler = lambda: Upscaler(build(preset, **shape), tile=None)
     return entry
+
+
+def _light(name: str) -> Enlarge:
+    network = light.networks()[name]
+
+    @torch.inference_mode()
+    def enlarge(picture: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        return from_tensor(network(to_tensor(picture)), np.uint8)
+
+    return enlarge
 
 
 def ours(name: str, data: Path, sets: list[str]) -> Entry:
@@ -187,8 +207,11 @@ def plot(own: list[Entry], others: list[Entry], name: str, path: Path) -> None:
             face = colour if entry.source is None else "none"
             y = entry.scores[name][0]
             axes.plot(x, y, MARKERS[entry.kind], color=colour, markerfacecolor=face, markersize=8)
-            beside = (6, 4) if entry.kind == "convolutions" else (6, -12)  # twins are near each other
-            axes.annotate(entry.name, (x, y), beside, textcoords="offset points", fontsize="small")
+            above = entry.kind == "convolutions"  # twins are near each other
+            left = above and entry.source is None
+            beside = (-6 if left else 6, 4 if above else -12)
+            side = "right" if left else "left"
+            axes.annotate(entry.name, (x, y), beside, textcoords="offset points", fontsize="small", ha=side)
         axes.set(xscale="log", xlabel=label)
         axes.margins(0.15)
         axes.grid(alpha=0.3)

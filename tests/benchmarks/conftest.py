@@ -10,7 +10,7 @@ import pytest
 from addersr.images import files
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-MODULES = ("measure", "runtimes", "ops", "networks", "bits", "ablation", "bicubic_rows", "results")
+MODULES = ("measure", "runtimes", "ops", "networks", "bits", "ablation", "bicubic_rows", "light", "results")
 
 
 @pytest.fixture
@@ -22,13 +22,14 @@ def benchmarks(monkeypatch):
     import ablation
     import bicubic_rows
     import bits
+    import light
     import measure
     import networks
     import ops
     import results
     import runtimes
 
-    modules = (ablation, bicubic_rows, bits, measure, networks, ops, results, runtimes)
+    modules = (ablation, bicubic_rows, bits, light, measure, networks, ops, results, runtimes)
     yield SimpleNamespace(**{module.__name__: module for module in modules})
     for name in MODULES:
         del sys.modules[name]
