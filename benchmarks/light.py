@@ -1,9 +1,9 @@
 """Published light networks at x2, with random weights: to be timed, for no network's time depends on its weights.
 
 Written after their papers, which are named. That they are the networks meant, their multiply-accumulates show: they
-are those that CARN's table 1 prints (tests/benchmarks/test_light.py); but for FSRCNN, whose last layer is counted there for
-each pixel of the result, and is computed for each of the picture. LapSRN is not here: its network has three times the
-operations that are printed there. In place of luminance the first channel is taken; colour is left out.
+are those that CARN's table 1 prints (tests/benchmarks/test_light.py); but for FSRCNN, whose last layer is counted
+there for each pixel of the result, and is computed for each of the picture. LapSRN is not here: its network has three
+times the operations that are printed there. In place of luminance the first channel is taken; colour is left out.
 """
 
 import torch
