@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under a temporary name, then renamed."""
 
+import errno
 import os
 import secrets
 import sys
@@ -17,24 +18,58 @@ _PART = f"{PREFIX}part-"  # those of `replacing`, which hold a lock as long as t
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`, of the same suffix and an empty file at first, to write to.
 
     On success it replaces `path`, with the permissions of any new file; on any exception, Ctrl+C included, it is
-    removed and `path` stays as it was.
+    removed and `path` stays as it was. What is in it is on the disk before it has its name, so that a power failure
+    leaves no empty file under that name.
+
+    Args:
+        overwrite: False: what has come to `path` in the meantime is not replaced, where the file system has hard links.
 
     Raises:
+        FileExistsError: `path` is there, and not to be overwritten.
         OSError: the folder is not there or cannot be written to, or `path` cannot be replaced.
     """
     descriptor, part = _new_part(path)
     try:
         yield part
-        part.replace(path)
+        with part.open("rb+") as file:  # not `descriptor`: the caller may have put another file there
+            os.fsync(file.fileno())
+        if overwrite:
+            part.replace(path)
+        else:
+            _give_name(part, path)
+        _sync_folder(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     finally:
         if descriptor is not None:
+            os.close(descriptor)
+
+
+def _give_name(part: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here, such as on FAT
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        part.replace(path)
+    else:
+        part.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring names to the disk where the system can: without, the file that is lost is lost as a whole."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
             os.close(descriptor)
 
 
@@ -69,13 +104,14 @@ def remove_abandoned(folder: Path) -> None:
     """Remove the temporary files of `replacing` in a folder whose writers were killed.
 
     A writer holds a lock, which ends with it, so files that are being written are left alone, be it by another
-    process or, where their common file system has locks, another machine. Without locks nothing is removed.
+    process or, where their common file system has locks, another machine. Without locks nothing is removed, nor is what
+    cannot be opened or removed, such as another user's file.
 
     Raises:
-        OSError: the folder cannot be read, or such a file not be removed.
+        OSError: the folder cannot be read.
     """
     for part in folder.glob(f"{_PART}*"):
-        with suppress(FileNotFoundError):  # renamed by its writer in the meantime
+        with suppress(OSError):  # also: renamed by its writer in the meantime
             descriptor = os.open(part, os.O_RDWR)
             try:
                 if _lock(descriptor) and os.path.samestat(os.fstat(descriptor), part.stat()):

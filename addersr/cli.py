@@ -48,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words and words[0] in TRAINING:
             command = importlib.import_module("addersr.training.command")
             return int(command.main(words))
-        args = _parser(words[0] if words else None).parse_args(words)
+        args, unknown = _parser(words[0] if words else None).parse_known_args(words)
+        if unknown:  # argparse would lead to the help of `addersr`, which does not list the command's options
+            named = [word for word in words[:1] if word in COMMANDS]
+            _Parser(prog=" ".join(["addersr", *named])).error(f"unrecognized arguments: {' '.join(unknown)}")
         args.words = words  # for a command that starts itself in other processes
         return int(args.run(args))
     except AdderSRError as error:

@@ -52,7 +52,7 @@ def test_each_command_has_help(command: str) -> None:
             ["quantize", "--model", "x", "--data", "y", "-o", "z", "--bits", "9"],
             "argument --bits: invalid choice",
         ),
-        (["upscale", "x", "-o", "y", "--prec", "int8"], "unrecognized arguments: --prec int8"),
+        (["upscale", "x", "-o", "y", "--prec", "int8"], "--prec int8 (see `addersr upscale --help`)"),
         (["upscale", "x", "-o", "y", "--some\nthing"], "unrecognized arguments: --some thing"),
     ],
 )

@@ -49,6 +49,7 @@ __all__ = [
     "check_format",
     "check_writable",
     "chosen_format",
+    "format_of",
     "from_tensor",
     "read",
     "read_any",
@@ -62,6 +63,7 @@ FORMATS = {
     ".png": "png",
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
+    ".jfif": "jpeg",
     ".webp": "webp",
     ".tif": "tiff",
     ".tiff": "tiff",
@@ -88,6 +90,13 @@ _LONGEST_SIDE = {
     "bmp": 2**31 - 1,
 }
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"GIF8": "gif",
+    b"BM": "bmp",
+    **dict.fromkeys(_TIFF_MAGIC, "tiff"),
+}
 _BYTES_A_PIXEL = 8  # of RGBA in 16 bits; what a stream may hold beside metadata
 _METADATA = 2**26
 
@@ -251,7 +260,8 @@ def check_writable(
             path.lstat()  # refuses a name that is too long
         except FileNotFoundError:
             pass
-        with tempfile.NamedTemporaryFile(prefix=".addersr-", dir=path.parent):
+        # Of no name, so that a process that is killed leaves none.
+        with tempfile.TemporaryFile(dir=path.parent):
             pass
 
 
@@ -293,6 +303,7 @@ def write(
     format: str | None = None,
     quality: int = 95,
     lossless: bool = False,
+    overwrite: bool = True,
 ) -> None:
     """Write a picture or an animation; a file appears whole or not at all.
 
@@ -304,6 +315,7 @@ def write(
         format: "png", "jpeg", "webp", "tiff", "gif" or "bmp"; None: the one that the suffix names.
         quality: of JPEG (4:4:4) and WebP, 1 to 100; at 100 WebP is lossless.
         lossless: keep every pixel. WebP then does; PNG, TIFF and BMP always do.
+        overwrite: False: a file that is there fails, see `addersr.atomic.replacing`.
 
     Raises:
         ImageError: a suffix that is not in EXTENSIONS, a picture or metadata too large for the format, an animation
@@ -315,7 +327,7 @@ def write(
     _check_content(name, format, picture, *size(picture))
     with _told(name):
         if isinstance(target, str | Path):
-            with replacing(Path(target)) as part, part.open("wb") as file:
+            with replacing(Path(target), overwrite=overwrite) as part, part.open("wb") as file:
                 _encode(file, format, picture, quality, lossless)
         else:
             encoded = BytesIO()
@@ -351,6 +363,23 @@ def _told(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: cannot be written: {reason}; choose another place") from error
     except ValueError as error:  # Pillow: EXIF or XMP longer than a JPEG segment
         raise ImageError(f"{name}: cannot be written: {_first_line(error)}; write PNG instead") from error
+
+
+def format_of(path: Path) -> str | None:
+    """The format of a file by its first bytes, as a name in `FORMATS`.
+
+    None for what begins like none of them, cannot be read, or is no regular file: a pipe is read once only.
+    """
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return None
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        return "webp"
+    return next((format for magic, format in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def _format_of(path: Path) -> str:

@@ -59,7 +59,7 @@ class _Exif:
             struct.pack_into(self.order + "H", self.data, self.first, self.number("H", self.first) - 1)
 
     def drop_thumbnail(self) -> None:
-        """Forget the second directory, the thumbnail's, and cut the thumbnail off if it comes last."""
+        """Forget the second directory, the thumbnail's, and cut the thumbnail off, or blank it if others follow."""
         second = self.number("I", self.end)
         if second == 0:
             return
@@ -71,8 +71,12 @@ class _Exif:
         if ExifTags.Base.JpegIFOffset in tags and ExifTags.Base.JpegIFByteCount in tags:
             start = self.number("I", tags[ExifTags.Base.JpegIFOffset] + 8)
             length = self.number("I", tags[ExifTags.Base.JpegIFByteCount] + 8)
-            if self.end + 4 <= start and start + length >= len(self.data) - 1:
+            if start < self.end + 4:
+                return
+            if start + length >= len(self.data) - 1:
                 del self.data[start:]
+            elif self.data[start : start + 3] == b"\xff\xd8\xff":  # else it is not where it should be
+                self.data[start : start + length] = bytes(length)
 
     def replace(self, directory: int, tag: int, value: int) -> None:
         """Give an entry that is there another whole number."""

@@ -2,6 +2,7 @@
 
 import os
 from functools import lru_cache
+from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from addersr import checkpoint
 from addersr.images.metadata import fit_exif
 from addersr.images.picture import Picture, Samples
+from addersr.images.profiles import srgb_profile, through_profile
 from addersr.inference.enlarge import enlarge, resample
 from addersr.inference.sizes import Wanted, default_model, passes
 from addersr.inference.upscaler import Upscaler, fill_hidden
@@ -79,9 +81,10 @@ def upscale(
     Args:
         image: one of
 
-            - a PIL picture. The mode is kept, but palettes become RGB or RGBA, bilevel pictures L, and 16 bits of any
-              byte order I;16. Colour profile, EXIF (with its sizes corrected) and XMP are carried along; nothing is
-              turned upright.
+            - a PIL picture. The mode is kept, but palettes become RGB or RGBA, bilevel pictures L, RGB and L with a
+              transparent colour RGBA and LA, and 16 bits of any byte order I;16, which has no transparency. CMYK
+              becomes sRGB, through its profile if it has one, as files do. Colour profile, EXIF (with its sizes
+              corrected) and XMP are carried along; nothing is turned upright.
             - a NumPy array (H, W) or (H, W, C), C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; uint8, uint16, or
               floating point in [0, 1].
             - a torch tensor (C, H, W) or (N, C, H, W), C as above, floating point in [0, 1], on any device.
@@ -95,8 +98,8 @@ def upscale(
         self_ensemble: the mean over the eight turned and mirrored views, in eight times the time.
 
     Raises:
-        TypeError: a picture of another kind, mode or type.
-        ValueError: a shape that is none of the above, no pixels, or a scale that is not positive.
+        TypeError: a picture of another kind, mode or type; a scale or tile that is no number.
+        ValueError: a shape that is none of the above, no pixels, a scale that is not positive, or a tile below 1.
         AdderSRError: no such weights or device, or not enough memory.
 
     Example:
@@ -104,6 +107,7 @@ def upscale(
         >>> from PIL import Image
         >>> addersr.upscale(Image.open("photo.jpg"), scale=2).save("larger.png")  # doctest: +SKIP
     """
+    _check_numbers(scale, tile)
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be above 0, got {scale}")
     name = default_model(scale) if model is None else os.fspath(model)
@@ -119,6 +123,14 @@ def upscale(
     raise TypeError(
         f"image must be a PIL picture, a NumPy array or a torch tensor, got {type(image).__name__}"
     )
+
+
+def _check_numbers(scale: object, tile: object) -> None:
+    """Raises TypeError with the argument's name, for callers without a type checker."""
+    if not isinstance(scale, Real):
+        raise TypeError(f"scale must be a number, got {scale!r}")
+    if not (tile is None or tile == "auto" or isinstance(tile, Integral)):
+        raise TypeError(f"tile must be a whole number, None or 'auto', got {tile!r}")
 
 
 @lru_cache(maxsize=4)
@@ -142,29 +154,37 @@ def _upscaler(
 
 
 def _upscale_pil(upscaler: Upscaler, image: Image.Image, wanted: Wanted) -> Image.Image:
-    mode = image.mode
-    if mode in ("1", "P", "PA"):
-        mode = "L" if mode == "1" else "RGBA" if image.has_transparency_data else "RGB"
+    mode, profile = image.mode, image.info.get("icc_profile")
+    if mode == "CMYK":
+        converted = through_profile(image, profile)
+        profile = None if converted is None else srgb_profile()
+        source, mode = image.convert("RGB") if converted is None else converted, "RGB"
+    else:
+        source = image
+    if mode in ("1", "P", "PA", "L", "RGB"):
+        grey, clear = mode in ("1", "L"), source.has_transparency_data
+        mode = ("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")
     if mode in ("L", "LA", "RGB", "RGBA") or mode.startswith("I;16"):
         through = mode
     elif mode in ("La", "RGBa"):
         through = {"La": "LA", "RGBa": "RGBA"}[mode]
-    elif mode in ("CMYK", "HSV", "RGBX", "YCbCr"):
+    elif mode in ("HSV", "RGBX", "YCbCr"):
         through = "RGB"
     else:
         raise TypeError(
             f"a PIL picture of mode {mode} has no fixed range; convert it to RGB, L or I;16 first"
         )
-    source = image if image.mode == through else image.convert(through)
+    if source.mode != through:
+        source = source.convert(through)
     samples = np.asarray(source)
     if samples.dtype.kind == "u" and samples.dtype.itemsize == 2:  # in any order of bytes
         samples, mode = samples.astype(np.uint16), "I;16"
     result = Image.fromarray(_upscale_array(upscaler, samples, wanted))
     if result.mode != mode:
         result = result.convert(mode)
-    for key in ("icc_profile", "xmp"):
-        if key in image.info:
-            result.info[key] = image.info[key]
+    for key, value in (("icc_profile", profile), ("xmp", image.info.get("xmp"))):
+        if value is not None:
+            result.info[key] = value
     if exif := fit_exif(image.info.get("exif"), result.height, result.width):
         result.info["exif"] = exif
     return result

@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.whole_number,
         metavar="N",
         help="refuse a picture, or a result, of more pixels, those of all frames together"
-        f" (default: {files.MAX_PIXELS:,} for a picture, {MAX_RESULT_PIXELS:,} for a result)",
+        f" (default: {files.MAX_PIXELS:,} for a picture, {MAX_RESULT_PIXELS:,} for a result); what the network makes"
+        f" on the way to a result may have {MAX_RESULT_PIXELS:,}, or N where that is more",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be made, and its size; make nothing"
@@ -75,7 +76,7 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=options.size,
         metavar="WIDTHxHEIGHT",
-        help="of each result; one of another shape is stretched",
+        help="of each result; one of another shape is stretched. The network runs until there are as many pixels",
     )
     sizes.add_argument(
         "--longest", type=options.whole_number, metavar="N", help="longer side of each result in pixels"

@@ -215,7 +215,12 @@ class _Run:
         elif self._is_there(work):  # another process has made it in the meantime
             return
         else:
-            save(target, content)
+            try:
+                save(target, content, overwrite=settings.if_exists == "overwrite")
+            except ImageError:
+                if self._is_there(work):  # since it was looked for
+                    return
+                raise
         work.record.status, work.ended = "written", True
 
 

@@ -18,7 +18,7 @@ from addersr.inference.bar import Bar
 from addersr.inference.batch import upscale_files
 from addersr.inference.dry_run import show
 from addersr.inference.inputs import Refusal
-from addersr.inference.launch import launch, processes
+from addersr.inference.launch import follow_launcher, launch, processes
 from addersr.inference.pipeline import overlapped
 from addersr.inference.plan import Job, check_output, plan
 from addersr.inference.report import Record, ReportFile, Tally, of_process
@@ -53,9 +53,10 @@ def run(args: argparse.Namespace) -> int:
     if not several.launched:
         with _told_to_end():
             return launch(args.words, several, args.device)
+    begun = follow_launcher()
     from addersr.inference.distributed import Group  # Lightning, which takes seconds to import
 
-    group = Group(several)
+    group = Group(several, begun)
     args.device = group.device(args.device)
     code = _upscale(args, group)
     group.end()
@@ -92,7 +93,8 @@ def _upscale(args: argparse.Namespace, group: "Group | None") -> int:
                 wanted = Wanted(factor=DEFAULT_SCALE)
             if plans:
                 naming = {
-                    "name": args.name, "scale": wanted.factor, "format": format, "recursive": args.recursive
+                    "name": args.name, "scale": wanted.factor, "format": format, "recursive": args.recursive,
+                    "resumes": args.skip_existing,
                 }  # fmt: skip
                 jobs, refused = plan(args.inputs, args.output, **naming)
             settings = _settings(args, wanted, format)

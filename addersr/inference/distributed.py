@@ -8,6 +8,8 @@ other files in each.)
 import logging
 import os
 import signal
+import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -39,6 +41,7 @@ class Group:
 
     Args:
         several: how many.
+        begun: set when all are about to begin their work.
 
     Raises:
         AdderSRError: they did not find each other.
@@ -48,7 +51,8 @@ class Group:
         count: how many there are.
     """
 
-    def __init__(self, several: Processes) -> None:
+    def __init__(self, several: Processes, begun: threading.Event) -> None:
+        self._begun = begun
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.ERROR)  # not what it finds, and starts, on each machine
         # Lightning 2.6 asks for a class in the way that torch has replaced since.
@@ -125,7 +129,7 @@ class Group:
         Lightning fetches one ahead, so that four are in memory at once.
         """
         with closing(read_ahead(works, read)) as ready, writing_behind(write) as write_behind:
-            shell = _Shell(compute, write_behind)
+            shell = _Shell(compute, write_behind, self._begun)
             try:
                 self._trainer.predict(shell, ready, return_predictions=False)
             except SystemExit as stop:
@@ -133,7 +137,7 @@ class Group:
                     raise KeyboardInterrupt from None
                 raise
             except RuntimeError as error:
-                if shell.begun:
+                if self._begun.is_set():
                     raise
                 raise AdderSRError(_LEFT) from error
 
@@ -151,9 +155,9 @@ class Group:
 class _Shell(pl.LightningModule):
     """Has no weights: so Lightning has nothing to move and to compare between processes."""
 
-    def __init__(self, compute: Stage, write_behind: Stage) -> None:
+    def __init__(self, compute: Stage, write_behind: Stage, begun: threading.Event) -> None:
         super().__init__()
-        self.begun = False
+        self._begun = begun
         self._compute = compute
         self._write_behind = write_behind
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -162,7 +166,9 @@ class _Shell(pl.LightningModule):
     def on_predict_start(self) -> None:
         # Lightning's handler waits for all processes, one of which may be dead. Ours is there before it.
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        self.begun = True
+        self._begun.set()
+        with _together():  # so that none begins, fails and ends before all have said that they have begun
+            dist.barrier()
 
     @override
     def predict_step(self, work: Work) -> Work:
@@ -187,6 +193,8 @@ def _cluster() -> ClusterEnvironment:
 
 _LEFT = "another process ended before the work began, or did not come; start all of them again"
 
+_TELLING = 2  # seconds in which `launch` ends this one, and tells what happened once for all
+
 
 @contextmanager
 def _together() -> Iterator[None]:
@@ -194,4 +202,5 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        time.sleep(_TELLING)
         raise AdderSRError(_LEFT) from error

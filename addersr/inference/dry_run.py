@@ -11,7 +11,7 @@ from addersr.inference.inputs import STANDARD, Refusal
 from addersr.inference.plan import Job
 from addersr.inference.report import sizes
 from addersr.inference.settings import ALREADY_THERE, Settings
-from addersr.inference.survey import probe
+from addersr.inference.survey import Size, probe
 
 __all__ = ["show"]
 
@@ -19,7 +19,7 @@ __all__ = ["show"]
 def show(jobs: Sequence[Job], refused: Sequence[Refusal], settings: Settings, scale: int) -> int:
     """Print each picture, its result and their sizes; then what would fail.
 
-    That is known from the beginnings of the files: a damaged one is not found out.
+    That is known from the beginnings of the files: a damaged one is not found out. A pipe's is not looked at.
 
     Args:
         jobs, refused: what `plan` gives.
@@ -31,7 +31,7 @@ def show(jobs: Sequence[Job], refused: Sequence[Refusal], settings: Settings, sc
     errors = [str(refusal) for refusal in refused]
     for job in jobs:
         try:
-            print(_line(job, settings, scale))
+            print(" ".join(_line(job, settings, scale).splitlines()))  # whatever a file's name brings
         except ImageError as error:
             errors.append(str(error))
     for line in errors:
@@ -46,14 +46,16 @@ def _line(job: Job, settings: Settings, scale: int) -> str:
         if settings.if_exists == "error":
             raise ImageError(f"{job.target}: {ALREADY_THERE}")
         return f"{text}  there already"
-    if job.source == STANDARD:
+    if job.source == STANDARD or job.source.is_fifo():
         return text  # its size is not known before it is read
+    most, most_of_result = settings.budget
     size = probe(job.source)
-    if size is None:
-        raise ImageError(f"{job.source}: no such file, or not a picture")
+    if size is None:  # reading tells why, unless Pillow alone does not know the file
+        content = files.read_any(job.source, max_pixels=most)
+        count = len(content.frames) if isinstance(content, files.Animation) else 1
+        size = Size(*files.size(content), count)
     source = (size.height, size.width)
     target = settings.wanted.of(*source)
-    most, most_of_result = settings.budget
     try:
         if size.height * size.width * size.frames > most:
             raise ImageError(f"{size.width} x {size.height} is too many pixels, at most {most:,} are read")

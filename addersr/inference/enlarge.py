@@ -12,6 +12,7 @@ from addersr.errors import ImageError
 from addersr.images import files
 from addersr.images.files import Animation, Picture
 from addersr.images.resize import imresize
+from addersr.inference.settings import MAX_RESULT_PIXELS
 from addersr.inference.sizes import passes
 from addersr.inference.upscaler import Upscaler, fill_hidden
 
@@ -28,9 +29,9 @@ _STRIP = 2**22  # values computed at a time in float64
 def enlarge(upscaler: Upscaler, content: Content, size: tuple[int, int], done: Done | None = None) -> Content:
     """Bring a picture to ``size``, (height, width); what its file said about it is carried along.
 
-    The network runs until the picture is no smaller than that (`passes`), each time on the 8 or 16 bits of the
-    last result; what is larger is made smaller by `addersr.images.resize.imresize`. A picture that is no
-    smaller to begin with is resampled only, or left as it is.
+    The network runs until the picture has as many pixels as that (`passes`), each time on the 8 or 16 bits of the
+    last result; `addersr.images.resize.imresize` brings it to the size, which makes it smaller, or stretches it to
+    another shape. A picture that has as many to begin with is resampled only, or left as it is.
 
     Raises:
         AdderSRError: as `Upscaler`.
@@ -58,7 +59,8 @@ def check_pixels(size: tuple[int, int], target: tuple[int, int], frames: int, sc
         size, target: (height, width) of the picture and of its result.
         frames: how many there are of it.
         scale: the network's.
-        most: the budget. What the last pass makes may exceed it by as much as a pass adds, for it is cut down.
+        most: the budget of the result. What the network makes on the way to it has fewer than ``scale**2`` times as
+            many pixels (`passes`); it may have `MAX_RESULT_PIXELS`, or the budget where that is larger.
 
     Raises:
         ImageError: it is not.
@@ -68,10 +70,11 @@ def check_pixels(size: tuple[int, int], target: tuple[int, int], frames: int, sc
     grown = scale ** passes(size, target, scale)
     if pixels > most:
         raise ImageError(f"{what} is too many pixels, the budget is {most:,}; see --max-pixels")
-    if size[0] * size[1] * frames * grown**2 > most * scale**2:
+    on_the_way = max(most, MAX_RESULT_PIXELS)
+    if grown > 1 and size[0] * size[1] * frames * grown**2 > on_the_way:
         raise ImageError(
-            f"{what} would take {size[1] * grown} x {size[0] * grown} pixels on the way, more than the budget of "
-            f"{most:,} allows; choose a size nearer to the picture's shape"
+            f"{what} would take {size[1] * grown} x {size[0] * grown} pixels on the way, at most "
+            f"{on_the_way:,} are made; choose x{grown // scale}, or see --max-pixels"
         )
 
 

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,9 +46,10 @@ class Refusal:
 def find(inputs: Sequence[str | Path], out: Path, *, recursive: bool) -> tuple[list[Found], list[Refusal]]:
     """Find the pictures.
 
-    A folder's are those whose ending is a picture's; hidden ones, and those of ``out``, are left out. A pattern
-    (``*``, ``?``, ``[...]``; ``**`` for folders of any depth) is one where no file has that very name, and gives
-    the pictures among the files that it matches.
+    A folder's are the files whose ending is a picture's; hidden ones, and those of ``out``, are left out. A pattern
+    (``*``, ``?``, ``[...]``; ``**`` for folders of any depth, without links to folders) is one where no file has that
+    very name, and gives the pictures among the files that it matches. A pipe is read where it is named, such as
+    ``<(cat photo.jpg)``; it is no picture of a folder or a pattern, where nobody may ever write into it.
 
     Args:
         out: where the results go.
@@ -57,8 +59,10 @@ def find(inputs: Sequence[str | Path], out: Path, *, recursive: bool) -> tuple[l
         The pictures, in the order of the inputs and sorted within each, and the inputs that give none.
 
     Raises:
-        UsageError: standard input is named twice.
+        UsageError: standard input is named twice, or an input is the empty text.
     """
+    if "" in inputs:
+        raise UsageError("an input is empty; name a picture or a folder, the current one as .")
     found: list[Found] = []
     refused: list[Refusal] = []
     known = " ".join(sorted(files.EXTENSIONS))
@@ -83,6 +87,8 @@ def find(inputs: Sequence[str | Path], out: Path, *, recursive: bool) -> tuple[l
             found += matching
             if not matching:
                 refused.append(Refusal(path, f"no picture matches this pattern (looked for {known})"))
+        elif _kind(path) not in (None, stat.S_IFREG, stat.S_IFIFO):
+            refused.append(Refusal(path, "a device or a socket, not a picture; name a file"))
         else:
             found.append(Found(path, Path(path.name), True))
     return found, refused
@@ -101,7 +107,9 @@ def _matches(pattern: str, out: Path) -> list[Found]:
     for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
         relative = path.relative_to(root)
         within = any(identity(root / folder) == results for folder in list(relative.parents)[:-1])
-        if _is_picture(path.name) and path.is_file() and not within:
+        # A link to a folder further up would bring the same pictures dozens of times.
+        around = "**" in parts and any((root / folder).is_symlink() for folder in list(relative.parents)[:-1])
+        if _is_picture(path.name) and path.is_file() and not within and not around:
             found.append(Found(path, relative, False))
     return found
 
@@ -119,7 +127,16 @@ def _pictures_in(folder: Path, out: Path, recursive: bool, unreadable: list[Refu
         here = Path(place)
         # Results of an earlier run that lie within the input are not its input.
         folders[:] = [n for n in folders if recursive and n[0] != "." and identity(here / n) != results]
-        yield from (here / n for n in names if _is_picture(n))
+        # A link that leads nowhere is left in: that it cannot be read is told.
+        yield from (here / n for n in names if _is_picture(n) and _kind(here / n) in (None, stat.S_IFREG))
+
+
+def _kind(path: Path) -> int | None:
+    """What is there, as `stat.S_IFMT` has it; None: nothing, or nothing that can be asked."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except OSError:
+        return None
 
 
 def identity(path: Path) -> Identity:

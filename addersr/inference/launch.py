@@ -8,14 +8,25 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import torch
 
 from addersr.errors import AdderSRError, UsageError
 
-__all__ = ["Processes", "launch", "processes"]
+__all__ = ["Processes", "follow_launcher", "launch", "processes"]
+
+_FOLLOWS = "ADDERSR_FOLLOWS"  # in the environment of a process whose standard input is its launcher's pipe
+
+_NOT_BEGUN = 3  # exit code of a process that was ended because another one was missing
+
+_POLL = 0.1  # seconds
+
+_GRACE = 0.5  # seconds to end by itself, and tell why
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,12 @@ def processes(
         by = "srun"
         if "SLURM_NTASKS_PER_NODE" not in environment:
             raise UsageError("SLURM: give --ntasks-per-node, not --ntasks alone, to sbatch or srun")
+        # Not in the batch script itself, which has the variables of the whole job.
+        if "SLURM_STEP_ID" not in environment:
+            raise UsageError(
+                "SLURM: this job has several tasks, but srun has not started this one; write srun before the command, "
+                "or unset SLURM_NTASKS to do all in one process"
+            )
         found = int(environment["SLURM_NTASKS_PER_NODE"]), int(environment["SLURM_NNODES"])
     if found is None:
         several = Processes(devices or 1, num_nodes or 1, "LOCAL_RANK" in environment)
@@ -74,8 +91,9 @@ def _of_slurm(environment: Mapping[str, str]) -> bool:
 def launch(words: Sequence[str], several: Processes, device: str) -> int:
     """Run the command line in so many processes on this machine, and wait for all of them.
 
-    Their variables are those that Lightning documents for processes that are started by hand. Unlike Lightning's
-    and torch's launchers, this leaves the others alone when one dies.
+    Their variables are those that Lightning documents for processes that are started by hand. When one dies before
+    all have begun, the others end; when one dies later, they go on, unlike with Lightning's and torch's launchers.
+    When this process dies they end, too, as by SIGTERM: see `follow_launcher`.
 
     Args:
         words: behind the program's name.
@@ -86,35 +104,85 @@ def launch(words: Sequence[str], several: Processes, device: str) -> int:
 
     Raises:
         UsageError: there are not so many devices, or the variables of several machines are missing.
-        AdderSRError: a process died; the others went on.
+        AdderSRError: a process died.
     """
     _check(several, device)
     # Without what would make Lightning take them for tasks of SLURM: a job of one task may start several here.
-    inherited = {name: value for name, value in os.environ.items() if name != "SLURM_NTASKS"}
-    meeting = {"MASTER_ADDR": "127.0.0.1", "NODE_RANK": "0"}
-    if several.num_nodes == 1:
-        meeting["MASTER_PORT"] = str(_free_port())
+    common = {name: value for name, value in os.environ.items() if name != "SLURM_NTASKS"} | {_FOLLOWS: "1"}
+    if several.num_nodes == 1:  # whatever an outer launcher has left there
+        common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "NODE_RANK": "0"}
     command = [sys.executable, "-m", "addersr.cli", *words]
     started: list[subprocess.Popen[bytes]] = []
-    try:
-        for rank in range(several.devices):
-            environment = meeting | inherited | {"LOCAL_RANK": str(rank)}
-            # A group of its own, so that Ctrl-C comes once, from here.
-            started.append(subprocess.Popen(command, env=environment, process_group=0))
-        codes = [process.wait() for process in started]
-    except BaseException:
-        for process in started:
-            process.send_signal(signal.SIGTERM)
-        for process in started:
-            process.wait()
-        raise
-    lost = [f"{rank + 1} ({_fate(code)})" for rank, code in enumerate(codes) if code not in (0, 1, 2)]
+    with ExitStack() as stack:
+        try:
+            for rank in range(several.devices):
+                # A group of its own, so that Ctrl-C comes once, from here.
+                process = subprocess.Popen(
+                    command,
+                    bufsize=0,
+                    stdin=subprocess.PIPE,
+                    env=common | {"LOCAL_RANK": str(rank)},
+                    process_group=0,
+                )
+                started.append(stack.enter_context(process))
+            codes = _codes(started)
+        except BaseException:
+            for process in started:
+                process.send_signal(signal.SIGTERM)
+            for process in started:
+                process.wait()
+            raise
+    lost = [
+        f"{rank + 1} ({_fate(code)})" for rank, code in enumerate(codes) if code not in (0, 1, 2, _NOT_BEGUN)
+    ]
+    if lost and _NOT_BEGUN in codes:
+        raise AdderSRError(
+            f"of {several.devices} processes died before the work began: number {', '.join(lost)}; run it again"
+        )
     if lost:
         raise AdderSRError(
             f"of {several.devices} processes died: number {', '.join(lost)}; the same command with --skip-existing "
             "completes what they left"
         )
-    return max(codes)
+    return max(code for code in codes if code != _NOT_BEGUN)
+
+
+def _codes(started: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    """Wait for all; each that fails is made known to the others, for those that are still waiting for it."""
+    running = list(started)
+    while running:
+        ended = [process for process in running if process.poll() is not None]
+        running = [process for process in running if process not in ended]
+        if any(process.returncode for process in ended):
+            for process in running:
+                assert process.stdin is not None
+                with suppress(BrokenPipeError):  # it has ended, too
+                    process.stdin.write(b"!")
+        if running and not ended:
+            time.sleep(_POLL)
+    return [process.returncode for process in started]
+
+
+def follow_launcher() -> threading.Event:
+    """In one of the processes of `launch`: end when it dies, and when another one fails before the work begins.
+
+    Standard input is a pipe that the launcher writes a byte to for each that failed, and that ends with the launcher,
+    whatever ends it. In a process that was started otherwise nothing is done.
+
+    Returns:
+        To be set when the work begins.
+    """
+    begun = threading.Event()
+
+    def following() -> None:
+        while os.read(0, 1):
+            if not begun.wait(_GRACE):
+                os._exit(_NOT_BEGUN)  # the main thread may be waiting in torch, which no exception reaches
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if os.environ.pop(_FOLLOWS, None) is not None:
+        threading.Thread(target=following, name="addersr-follower", daemon=True).start()
+    return begun
 
 
 def _check(several: Processes, device: str) -> None:

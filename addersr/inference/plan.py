@@ -60,6 +60,7 @@ def plan(
     scale: float | None = None,
     format: str | None = None,
     recursive: bool = False,
+    resumes: bool = False,
 ) -> tuple[list[Job], list[Refusal]]:
     """Decide where each result goes, before anything is read or written.
 
@@ -72,9 +73,11 @@ def plan(
     Args:
         name: pattern of the results' names, see `check_name`: "{stem}_x{scale}{suffix}" makes photo.jpg photo_x2.jpg.
         scale: what {scale} stands for.
-        format: of all results, by its name in `addersr.images.files.FORMATS`; None keeps each file's own (PNG where
-            it is no picture's).
+        format: of all results, by its name in `addersr.images.files.FORMATS`; None keeps each file's own, which its
+            first bytes tell, whatever its ending says (PNG where neither is a picture's).
         recursive: look into folders within folders.
+        resumes: results that are there are left, so that one which lies beside its picture, as with a ``format``, can
+            be taken for an earlier run's; otherwise it is an input that nothing may overwrite.
 
     Returns:
         The jobs, and each input that cannot be done: an empty folder, one that cannot be read, two inputs for one
@@ -84,6 +87,8 @@ def plan(
     Raises:
         UsageError: ``out`` cannot take the results, or has an ending that is no picture's.
     """
+    if out == "":
+        raise UsageError("-o is empty; name a folder or a file, the current folder as .")
     if scale is None and "{scale}" in name:
         raise UsageError("--name has {scale}, but sizes are given by --size or --longest; leave it out")
     is_folder = str(out).endswith(("/", os.sep)) or os.path.isdir(out)
@@ -114,18 +119,21 @@ def plan(
     if is_named or to_standard:
         jobs = [Job(picture.source, STANDARD if to_standard else out) for picture in found]
     else:
-        jobs = _place(found, out, name, scale, format)
+        jobs = _place(found, out, name, scale, format, resumes)
     kept, conflicts = _without_conflicts(jobs)
     return kept, refused + conflicts
 
 
-def _place(found: list[Found], out: Path, name: str, scale: float | None, format: str | None) -> list[Job]:
+def _place(
+    found: list[Found], out: Path, name: str, scale: float | None, format: str | None, resumes: bool
+) -> list[Job]:
     jobs: dict[tuple[Identity, Path], Job] = {}  # so that a file that is named twice is done once
     named = set()
     for picture in found:
         relative, ending = picture.relative, picture.relative.suffix
-        if format is not None and files.FORMATS.get(ending.lower()) != format:
-            ending = files.SUFFIXES[format]
+        kept = format or files.format_of(picture.source)
+        if kept is not None and files.FORMATS.get(ending.lower()) != kept:
+            ending = files.SUFFIXES[kept]
         if ending.lower() not in files.EXTENSIONS:
             ending = ".png"
         target = out / relative.with_name(
@@ -136,7 +144,10 @@ def _place(found: list[Found], out: Path, name: str, scale: float | None, format
         if picture.named:
             named.add(source)
     # Under other names, results may lie beside their pictures, and the next run's search finds them there.
-    results = {identity(job.target) for job in jobs.values()} - named if name != PLAIN_NAME else set()
+    results = set[Identity]()
+    if name != PLAIN_NAME or resumes:
+        results = {place for (source, _), job in jobs.items() if (place := identity(job.target)) != source}
+        results -= named
     return [job for (source, _), job in jobs.items() if source not in results]
 
 

@@ -11,8 +11,12 @@ from typing import Literal, Self, TextIO
 from tqdm import tqdm
 
 from addersr.errors import UsageError
+from addersr.images.files import EXTENSIONS
 
 __all__ = ["Record", "ReportFile", "Tally", "of_process", "sizes"]
+
+
+_BEGINNING = b'{"input": '  # of each line, by the order of Record's fields
 
 
 @dataclass
@@ -45,21 +49,27 @@ class ReportFile:
 
     A line is written at once and reaches the system when its picture has its name, before the next one is written;
     so a run that is killed leaves whole lines only, and may leave one picture without. When the run goes on, that one
-    is in the file as skipped. A line that another program left without its end gets one.
+    is in the file as skipped. A line without its end, after which the disk was full, gets one before the next.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: the file cannot be written, or is none of records.
+
+    Attributes:
+        path: where it is.
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.suffix.lower() in EXTENSIONS:
+            raise UsageError(f"--report {path}: has a picture's ending; name a report, such as done.jsonl")
         try:
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-            if os.lseek(self._file, 0, os.SEEK_END):
-                os.lseek(self._file, -1, os.SEEK_END)
-                if os.read(self._file, 1) != b"\n":
-                    os.write(self._file, b"\n")
+            self._cut, is_ours = _inspected(self._file)
         except OSError as error:
             raise UsageError(f"--report {path}: cannot be written: {error.strerror}; name another") from error
+        if not is_ours:
+            os.close(self._file)
+            raise UsageError(f"--report {path}: is there, and no report of addersr; name another")
 
     def append(self, record: Record) -> None:
         """Add a line.
@@ -67,7 +77,12 @@ class ReportFile:
         Raises:
             OSError: it cannot be written, such as to a full disk.
         """
-        os.write(self._file, json.dumps(asdict(record)).encode() + b"\n")
+        line = json.dumps(asdict(record)).encode() + b"\n"
+        rest = b"\n" + line if self._cut else line
+        while rest:
+            written = os.write(self._file, rest)
+            self._cut = not rest[:written].endswith(b"\n")
+            rest = rest[written:]
 
     def __enter__(self) -> Self:
         """To close it behind."""
@@ -78,6 +93,18 @@ class ReportFile:
     ) -> None:
         """Close it."""
         os.close(self._file)
+
+
+def _inspected(file: int) -> tuple[bool, bool]:
+    """Whether the last line has no end, and whether it is a report: the first line begins as one of its own, or is not
+    there."""
+    if not os.lseek(file, 0, os.SEEK_END):
+        return False, True
+    os.lseek(file, -1, os.SEEK_END)
+    is_cut = os.read(file, 1) != b"\n"
+    os.lseek(file, 0, os.SEEK_SET)
+    beginning = os.read(file, len(_BEGINNING))
+    return is_cut, _BEGINNING.startswith(beginning)
 
 
 def of_process(path: Path, rank: int) -> Path:
@@ -93,7 +120,9 @@ class Tally:
 
     def __init__(self, told: TextIO, *, verbose: bool) -> None:
         self.report: ReportFile | None = None
-        self.errors: list[str] = []
+        self._errors: list[str] = []
+        self._unreported = ""
+        self._lines_missing = 0
         self._counts: Counter[str] = Counter()
         self._told = told
         self._verbose = verbose
@@ -102,12 +131,23 @@ class Tally:
         """Count, report and tell."""
         self._counts[record.status] += 1
         if record.error is not None:
-            self.errors.append(record.error)
+            self._errors.append(record.error)
         if self.report is not None:
-            self.report.append(record)
+            try:
+                self.report.append(record)
+            except OSError as error:  # a full disk, of which the results' may be another
+                self._unreported = f"--report {self.report.path}: cannot be written: {error.strerror}"
+                self._lines_missing += 1
         if self._verbose:
             with tqdm.external_write_mode(file=self._told):  # above the bar
                 print(_line(record), file=self._told, flush=True)
+
+    @property
+    def errors(self) -> list[str]:
+        """A line for each picture that failed, and one for the report if lines are missing in it."""
+        if not self._lines_missing:
+            return self._errors
+        return [*self._errors, f"{self._unreported}; {self._lines_missing} of its lines are missing"]
 
     def summary(self, where: str) -> str:
         """One line."""

@@ -44,17 +44,19 @@ class Wanted:
 
 
 def passes(source: tuple[int, int], target: tuple[int, int], scale: int) -> int:
-    """How often a network of ``scale`` must run so that the target is not larger than its result.
+    """How often a network of ``scale`` runs for the target: until its result has as many pixels as that.
 
-    0 where the target is not larger than the picture.
+    0 where the picture has them already. For a target of the picture's shape, that is until no side is shorter. For
+    one of another shape, a side may be left that resampling stretches. Either way the last result has fewer than
+    ``scale**2`` times the pixels of the target, however far the shapes differ.
 
     Args:
         source, target: (height, width).
         scale: at least 2.
     """
-    count, height, width = 0, *source
-    while height < target[0] or width < target[1]:
-        count, height, width = count + 1, height * scale, width * scale
+    count, pixels = 0, source[0] * source[1]
+    while pixels < target[0] * target[1]:
+        count, pixels = count + 1, pixels * scale**2
     return count
 
 

@@ -25,6 +25,8 @@ class Size(NamedTuple):
 def probe(path: Path) -> Size | None:
     """The size of a picture without decoding it; None where it cannot be told: reading it will tell why."""
     try:
+        if not path.is_file():  # what a pipe gives can be read once only
+            return None
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"

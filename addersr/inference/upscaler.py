@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, cast, overload
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, maximum_filter
 from torch import Tensor, nn
 
 from addersr.errors import AdderSRError, BackendError, CheckpointError
@@ -36,6 +36,8 @@ _LEAST_TILE = 32  # LR pixels; smaller ones would be nearly all halo
 _PROBE = 16  # side of the picture that finds the widest map
 _BICUBIC_HALO = 3  # the cubic kernel reaches 2 pixels, and half a pixel of phase
 _ALPHA_TILE = 1024
+_FAINT = 1 / 8  # of the highest alpha around; what is below it hardly shows
+_AROUND = 9  # side of the square that is looked at for that, in pixels
 
 
 class Upscaler:
@@ -173,7 +175,7 @@ class Upscaler:
 
         Alpha is upscaled by bicubic interpolation, not by the network: it stays exactly 0 and 255 where it
         was flat, where a network trained on photographs leaves traces that show once the picture is laid on
-        another. The colour under fully transparent pixels is invisible and arbitrary, often black; before it
+        another. The colour under pixels of little or no alpha is invisible and arbitrary, often black; before it
         goes through the network it is replaced by the nearest visible colour (`fill_hidden`), so that it does
         not bleed into the edges.
 
@@ -322,14 +324,30 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def fill_hidden(picture: Picture) -> Picture:
-    """Give fully transparent pixels the colour of the nearest one that is not."""
-    if picture.alpha is None:
+    """Give pixels that can hardly be seen the colour of the nearest one that can.
+
+    Faint is what has no alpha, or less than an eighth of the highest within 4 pixels; it takes the colour of the
+    nearest pixel that is not, and keeps of its own the share that its alpha is of that eighth. So opaque pixels,
+    soft edges and evenly faint pictures stay as they are, and no visible colour changes by more than 1/32.
+
+    Args:
+        picture: of integers, or of floating point in [0, 1].
+    """
+    alpha = picture.alpha
+    if alpha is None or not alpha.any():
         return picture
-    hidden = picture.alpha == 0
-    if not hidden.any() or hidden.all():
+    limit = maximum_filter(alpha, _AROUND) * np.float32(_FAINT)
+    faint = (alpha == 0) | (alpha < limit)
+    if not faint.any():
         return picture
-    rows, columns = distance_transform_edt(hidden, return_distances=False, return_indices=True)
-    return replace(picture, pixels=picture.pixels[rows, columns])
+    rows, columns = distance_transform_edt(faint, return_distances=False, return_indices=True)
+    pixels = picture.pixels[rows, columns]
+    partly = faint & (alpha > 0)
+    if partly.any():
+        share = (alpha[partly] / limit[partly])[:, None]
+        mixed = share * picture.pixels[partly] + (1 - share) * pixels[partly]
+        pixels[partly] = mixed.round() if np.issubdtype(pixels.dtype, np.integer) else mixed
+    return replace(picture, pixels=pixels)
 
 
 def _upscale_alpha(alpha: Samples, scale: int) -> Samples:

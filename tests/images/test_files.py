@@ -288,7 +288,7 @@ def test_from_tensor_clips_and_rounds():
 
 
 def test_extensions():
-    assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp"} == files.EXTENSIONS
+    assert {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".gif", ".bmp"} == files.EXTENSIONS
     assert {files.FORMATS[suffix] for suffix in files.SUFFIXES.values()} == set(files.SUFFIXES)
 
 

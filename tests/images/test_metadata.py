@@ -86,7 +86,8 @@ def test_orientation_in_xmp_alone_is_applied_and_dropped(tmp_path, xmp, smooth):
     assert b"Orientation" not in picture.xmp
 
 
-def test_thumbnail_of_the_old_picture_is_dropped(tmp_path, smooth):
+@pytest.mark.parametrize("behind", [b"", b"the maker's notes"])
+def test_thumbnail_of_the_old_picture_is_dropped(tmp_path, smooth, behind):
     thumbnail = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(thumbnail, "JPEG")
     entries = [(0x0103, 3, 6), (0x0201, 4, 56), (0x0202, 4, len(thumbnail.getvalue()))]  # IFD1 starts at 14
@@ -95,12 +96,14 @@ def test_thumbnail_of_the_old_picture_is_dropped(tmp_path, smooth):
         struct.pack("<HHII", t, k, 1, v) for t, k, v in entries
     )
     tiff += struct.pack("<I", 0)
-    tiff = tiff.ljust(56, b"\0") + thumbnail.getvalue()
+    tiff = tiff.ljust(56, b"\0") + thumbnail.getvalue() + behind
     Image.fromarray(smooth(16, 16)).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + tiff)
     with Image.open(tmp_path / "a.jpg") as image:
         assert image.getexif().get_ifd(ExifTags.IFD.IFD1)  # the file above is what it is meant to be
 
-    write(tmp_path / "b.jpg", read(tmp_path / "a.jpg"))
+    picture = read(tmp_path / "a.jpg")
+    assert picture.exif is None or (thumbnail.getvalue() not in picture.exif and behind in picture.exif)
+    write(tmp_path / "b.jpg", picture)
     with Image.open(tmp_path / "b.jpg") as image:
         assert not image.getexif().get_ifd(ExifTags.IFD.IFD1)
 

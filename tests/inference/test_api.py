@@ -11,6 +11,7 @@ import addersr
 from addersr import checkpoint
 from addersr.errors import CheckpointError
 from addersr.images.picture import Picture
+from addersr.images.profiles import srgb_profile
 from addersr.inference import api
 from addersr.inference.enlarge import enlarge
 from addersr.inference.upscaler import Upscaler
@@ -110,7 +111,8 @@ def test_a_tensor_has_the_array_s_numbers(model, channels):
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
-        *((m, m) for m in ("L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I;16")),
+        *((m, m) for m in ("L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "HSV", "I;16")),
+        ("CMYK", "RGB"),
         ("1", "L"),
         ("P", "RGB"),
         ("PA", "RGBA"),
@@ -143,6 +145,31 @@ def test_palettes_keep_their_transparency(model):
     picture.paste(1, (0, 0, 6, 9))
     result = addersr.upscale(picture, 2, model)
     assert result.mode == "RGBA" and result.getextrema()[3] == (0, 255)
+
+
+@pytest.mark.parametrize(("mode", "clear", "expected"), [("RGB", (9, 9, 9), "RGBA"), ("L", 9, "LA")])
+def test_one_colour_that_is_transparent_becomes_alpha(model, mode, clear, expected):
+    picture = Image.new(mode, (12, 9), "white")
+    picture.paste(clear, (0, 0, 6, 9))
+    picture.info["transparency"] = clear
+    result = addersr.upscale(picture, 2, model)
+    assert result.mode == expected and result.getextrema()[-1] == (0, 255)
+
+
+@pytest.mark.parametrize("profile", [None, b"no profile"])
+def test_cmyk_becomes_rgb_without_its_profile(model, profile):
+    picture = Image.new("CMYK", (12, 9), (0, 0, 0, 200))
+    if profile:
+        picture.info["icc_profile"] = profile
+    result = addersr.upscale(picture, 2, model)
+    expected = addersr.upscale(picture.convert("RGB"), 2, model)
+    assert np.array_equal(np.asarray(result), np.asarray(expected)) and "icc_profile" not in result.info
+
+
+def test_cmyk_with_a_profile_becomes_srgb(model, monkeypatch):
+    monkeypatch.setattr(api, "through_profile", lambda image, profile: Image.new("RGB", image.size, "red"))
+    result = addersr.upscale(Image.new("CMYK", (12, 9)), 1, model)
+    assert result.getpixel((0, 0)) == (255, 0, 0) and result.info["icc_profile"] == srgb_profile()
 
 
 def test_profile_and_exif_are_carried_along(model, tmp_path):
@@ -185,6 +212,18 @@ def test_what_is_no_picture(model, image, error, message):
 def test_a_scale_that_is_none(model, scale):
     with pytest.raises(ValueError, match="scale must be above 0"):
         addersr.upscale(noise(4, 4), scale, model)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"scale": "2"}, "scale must be a number, got '2'"),
+        ({"tile": "x"}, "tile must be a whole number, .* got 'x'"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named(model, words, message):
+    with pytest.raises(TypeError, match=message):
+        addersr.upscale(noise(4, 4), model=model, **words)
 
 
 def test_unknown_weights():

@@ -24,17 +24,26 @@ GATES = """
 import os, time
 from pathlib import Path
 
-rename = Path.replace
+rename, link = Path.replace, Path.hardlink_to
 
-def at_the_gate(self, target):
-    gate = Path(os.environ["GATES"], Path(target).name)
+def wait_at(name):
+    gate = Path(os.environ["GATES"], name)
     if gate.exists():
         rename(gate, gate.with_suffix(".reached"))
         while gate.with_suffix(".reached").exists():
             time.sleep(0.01)
+
+def replace(self, target):
+    wait_at(Path(target).name)
     return rename(self, target)
 
-Path.replace = at_the_gate
+def hardlink_to(self, target):
+    wait_at(self.name)
+    return link(self, target)
+
+Path.replace, Path.hardlink_to = replace, hardlink_to
+
+wait_at("start." + os.environ.get("LOCAL_RANK", "launcher"))
 """
 """Python runs it when it starts, as its sitecustomize module."""
 
@@ -155,6 +164,47 @@ def test_one_is_killed_and_the_other_goes_on(tmp_path, gates, words, one_process
     assert sorted(written(report, *reports)) == NAMES
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="--devices 2 is refused on one processor")
+def test_one_dies_before_the_work_begins_and_all_end(tmp_path, gates, words, monkeypatch):
+    """In surroundings that would have this machine wait for another."""
+    monkeypatch.setenv("NODE_RANK", "1")
+    monkeypatch.setenv("MASTER_ADDR", "192.0.2.1")
+    gates.shut("start.1")
+    with start("-m", "addersr.cli", *words, "-o", str(tmp_path / "out"), "--devices", "2") as process:
+        gates.wait_for("start.1")
+        os.kill(child_of(process, 1), signal.SIGKILL)
+        told, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, told) == (1, "")
+    assert errors == (
+        "addersr: error: of 2 processes died before the work began: number 2 (SIGKILL); run it again\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="--devices 2 is refused on one processor")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
+def test_the_launcher_is_ended_and_each_process_completes_its_picture(
+    tmp_path, gates, words, one_process, number, code
+):
+    out = tmp_path / "out"
+    gates.shut("a.png", "b.png")
+    with start("-m", "addersr.cli", *words, "-o", str(out), "--devices", "2") as process:
+        gates.wait_for("a.png", "b.png")
+        process.send_signal(number)
+        time.sleep(1)
+        gates.open("a.png")
+        gates.open("b.png")
+        told, errors = process.communicate(timeout=PATIENCE)  # until all have closed them
+    assert (process.returncode, errors) == (code, "")
+    assert sorted(told.splitlines()) == [
+        f"process {rank} of 2: 1 written to {out} (x2, tiny_x2)" for rank in (1, 2)
+    ]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        name: one_process[name] for name in ("a.png", "b.png")
+    }
+
+
 def test_torchrun_does_not_end_the_others_when_a_picture_fails(tmp_path, gates, words, one_process):
     """It ends all at the first exit code that is not 0."""
     out = tmp_path / "out"
@@ -178,7 +228,7 @@ def test_what_stops_all_is_told_once(tmp_path, monkeypatch, words):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
-    slurm = {"NTASKS": 2, "NTASKS_PER_NODE": 2, "NNODES": 1, "NODEID": 0, "JOB_ID": 7, "JOB_NAME": "test",
+    slurm = {"NTASKS": 2, "NTASKS_PER_NODE": 2, "NNODES": 1, "NODEID": 0, "STEP_ID": 0, "JOB_ID": 7, "JOB_NAME": "test",
              "NODELIST": "127.0.0.1"}  # fmt: skip
     for name, value in slurm.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))

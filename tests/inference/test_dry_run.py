@@ -1,5 +1,7 @@
 """What a dry run finds out of sizes alone."""
 
+import os
+
 import pytest
 from PIL import Image
 
@@ -29,3 +31,20 @@ def test_results_that_their_format_cannot_hold(tmp_path, capsys, target, size, l
         assert printed.out.endswith("b.webp  9x7 -> 18x14, 2 frames\n")
     else:
         assert f"addersr: error: {tmp_path / target}: " in printed.err and reason in printed.err
+
+
+def test_what_cannot_be_read_is_told_as_reading_tells_it(tmp_path, capsys, monkeypatch):
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("RGB", (300, 200)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
+    jobs = [Job(tmp_path / name, tmp_path / "b.png") for name in ("text.png", "gone.png", "bomb.png")]
+    assert show(jobs, [], Settings(Wanted(factor=2)), 2) == 1
+    lines = capsys.readouterr().err.splitlines()
+    for line, reason in zip(lines, ("not a PNG, JPEG", "no such file", "too many pixels"), strict=True):
+        assert reason in line
+
+
+def test_a_pipe_is_left_unread_and_a_name_of_two_lines_is_told_in_one(tmp_path, capsys):
+    os.mkfifo(tmp_path / "a\nb.png")
+    assert show([Job(tmp_path / "a\nb.png", tmp_path / "c.png")], [], Settings(Wanted(factor=2)), 2) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/a b.png -> {tmp_path}/c.png\n"

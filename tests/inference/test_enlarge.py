@@ -81,13 +81,23 @@ def test_progress_is_the_share_of_the_work(busy):
     [
         ((20, 20), 1, 399, "a result of 20 x 20 is too many pixels, the budget is 399"),
         ((20, 20), 2, 400, "a result of 20 x 20 x 2 frames is too many"),
-        ((80, 1), 1, 400, "would take 80 x 80 pixels on the way, more than the budget of 400 allows"),
+        ((21, 20), 1, 420, "would take 40 x 40 pixels on the way, at most 1,500 are made; choose x2"),
+        ((400, 2), 1, 800, "would take 40 x 40 pixels on the way, at most 1,500 are made"),
     ],
 )
-def test_a_result_beyond_the_budget(target, frames, most, reason):
+def test_a_result_beyond_the_budget(monkeypatch, target, frames, most, reason):
+    monkeypatch.setattr(module, "MAX_RESULT_PIXELS", 1500)
     with pytest.raises(ImageError, match=reason):
         check_pixels((10, 10), target, frames, 2, most)
     check_pixels((10, 10), target, frames, 2, most * 16)
+
+
+def test_a_long_thin_size_takes_no_more_than_its_own_pixels(upscaler, monkeypatch):
+    made, upscale = [], Upscaler.upscale_picture
+    monkeypatch.setattr(Upscaler, "upscale_picture", lambda *args: made.append(upscale(*args)) or made[-1])
+    result = enlarge(upscaler, Picture(noise(24, 32, 3)), (1, 20_000))
+    assert result.pixels.shape == (1, 20_000, 3)
+    assert [picture.pixels.shape[:2] for picture in made] == [(48, 64), (96, 128), (192, 256)]
 
 
 @pytest.mark.parametrize("factor", [0.5, 1, 1.1, 2, 3, 8, 9.5])

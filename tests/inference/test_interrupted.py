@@ -21,18 +21,18 @@ from addersr.cli import main
 from addersr.inference import batch
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it runs in the background
-rename, pause = Path.replace, float(sys.argv[1])
+link, pause = Path.hardlink_to, float(sys.argv[1])
 
-def rename_late(self, target):
-    if Path(target).name == "b.png":
+def link_late(self, target):
+    if self.name == "b.png":
         print("writing", flush=True)
         time.sleep(pause)
-    rename(self, target)
-    if Path(target).name == "c.png":
+    link(self, target)
+    if self.name == "c.png":
         print("renamed", flush=True)
         time.sleep(pause)
 
-Path.replace = rename_late
+Path.hardlink_to = link_late
 standard_input = batch._standard_input
 
 def tell():
@@ -95,8 +95,10 @@ def test_killed_between_a_result_and_its_line(tmp_path, words):
     (tmp_path / "in" / "b.png").unlink()
     with start(words, 600, "renamed\n") as process:
         process.kill()
-    assert finished(tmp_path / "out") == ["a.png", "c.png"] and written(tmp_path) == ["a.png"]
+    # The result's first name, beside its own, is still there, too.
+    assert finished(tmp_path / "out")[1:] == ["a.png", "c.png"] and written(tmp_path) == ["a.png"]
     assert main(words) == 0
+    assert finished(tmp_path / "out") == ["a.png", "c.png", "d.png"]
     assert (written(tmp_path), lines(tmp_path, "skipped")) == (["a.png", "d.png"], ["a.png", "c.png"])
 
 

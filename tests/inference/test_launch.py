@@ -6,7 +6,8 @@ from addersr.errors import UsageError
 from addersr.inference.launch import Processes, processes
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "0"}
-SLURM = {"SLURM_NTASKS": "6", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "larger"}
+SLURM = {"SLURM_NTASKS": "6", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "larger",
+         "SLURM_STEP_ID": "0"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,7 @@ def test_how_many(options, environment, expected):
         ((2, None), TORCHRUN, "torchrun has started 4 processes on each of 2 machines"),
         ((None, 2), SLURM, "srun has started 2 processes on each of 3 machines"),
         ((None, None), {"SLURM_NTASKS": "6"}, "give --ntasks-per-node"),
+        ((None, None), {name: SLURM[name] for name in SLURM if name != "SLURM_STEP_ID"}, "write srun before"),
     ],
 )
 def test_what_does_not_agree_is_refused(options, environment, message):

@@ -1,13 +1,14 @@
 """Where the results of `addersr upscale` go."""
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from addersr.errors import ImageError, UsageError
-from addersr.images.files import EXTENSIONS
+from addersr.images.files import EXTENSIONS, FORMATS
 from addersr.inference.inputs import STANDARD
 from addersr.inference.plan import check_name, check_output, plan
 
@@ -74,6 +75,48 @@ def test_results_within_a_pattern_s_folder_are_not_input(tmp_path, make_picture)
     assert [(job.source.name, job.target.name) for job in jobs] == [("a.png", "a_x2.png")]
 
 
+def test_results_of_another_format_beside_their_pictures_are_left_by_a_run_that_resumes(
+    tmp_path, make_picture
+):
+    for name in ("a.png", "a.webp", "b.webp"):
+        make_picture(tmp_path / name)
+    jobs, refused = plan([tmp_path], tmp_path, format="webp", resumes=True)
+    assert [(job.source.name, job.target.name) for job in jobs] == [("a.png", "a.webp")]
+    assert [refusal.source.name for refusal in refused] == ["b.webp"]
+    jobs, refused = plan([tmp_path], tmp_path, format="webp")  # else a.webp might be replaced
+    assert jobs == [] and all("would overwrite the input" in refusal.reason for refusal in refused)
+
+
+def test_what_is_no_file_is_no_picture_of_a_folder_but_a_pipe_may_be_named(tmp_path, make_picture):
+    make_picture(tmp_path / "in/a.png")
+    os.mkfifo(tmp_path / "in/pipe.png")
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(tmp_path / "in/socket.png"))
+    (tmp_path / "in/lost.png").symlink_to("gone")  # is an error, not nothing
+    for inputs in (tmp_path / "in", f"{tmp_path}/in/[ap]*"):
+        jobs, refused = plan([inputs], tmp_path / "out")
+        assert "a.png" in places(jobs, tmp_path / "out") and refused == []
+        assert {"pipe.png", "socket.png"}.isdisjoint(places(jobs, tmp_path / "out"))
+    assert "lost.png" in places(plan([tmp_path / "in"], tmp_path / "out")[0], tmp_path / "out")
+    jobs, _ = plan([tmp_path / "in/pipe.png"], tmp_path / "out")
+    assert places(jobs, tmp_path / "out") == ["pipe.png"]
+    jobs, (refused,) = plan([tmp_path / "in/socket.png"], tmp_path / "out")
+    assert jobs == [] and "a device or a socket, not a picture" in refused.reason
+
+
+def test_links_to_folders_are_not_followed_any_number_of_times(tmp_path, make_picture):
+    make_picture(tmp_path / "in/deep/a.png")
+    (tmp_path / "in/again").symlink_to(".")
+    jobs, _ = plan([f"{tmp_path}/in/**/*.png"], tmp_path / "out")
+    assert places(jobs, tmp_path / "out") == ["deep/a.png"]
+
+
+@pytest.mark.parametrize(("inputs", "out"), [([""], "out"), (["a.png", ""], "out"), (["a.png"], "")])
+def test_nothing_is_no_name(inputs, out):
+    with pytest.raises(UsageError, match="is empty; name a"):
+        plan(inputs, out)
+
+
 # Standard input and output.
 
 
@@ -114,6 +157,33 @@ def test_suffix_and_format(tmp_path, make_picture):
     make_picture(tmp_path / "in/a.b.jpg")
     jobs, _ = plan([tmp_path / "in"], tmp_path / "out", name="{stem}_x2{suffix}", format="webp")
     assert [job.target.name for job in jobs] == ["a.b_x2.webp"]
+
+
+@pytest.mark.parametrize(
+    ("given", "format", "expected"),
+    [
+        ("true.png", "webp", "true.webp"),
+        ("false.jpg", "webp", "false.webp"),
+        ("true.png", None, "true.png"),
+        ("false.jpg", None, "false.png"),
+        ("photo", "jpeg", "photo.jpg"),
+        ("false.xyz", None, "false.png"),
+    ],
+)
+def test_its_own_format_is_what_a_file_is_not_what_it_is_called(
+    tmp_path, make_picture, given, format, expected
+):
+    make_picture(tmp_path / "a.png").rename(tmp_path / given)
+    (job,), _ = plan([tmp_path / given], tmp_path / "out", format=format)
+    assert job.target.name == expected
+
+
+@pytest.mark.parametrize("suffix", sorted(EXTENSIONS))
+def test_every_format_is_known_by_its_first_bytes(tmp_path, make_picture, suffix):
+    make_picture(tmp_path / f"a{suffix}").rename(tmp_path / "photo")
+    (job,), _ = plan([tmp_path / "photo"], tmp_path / "out")
+    assert FORMATS[job.target.suffix] == FORMATS[suffix]
+    assert plan([make_picture(tmp_path / f"b{suffix}")], "out")[0][0].target == Path("out", f"b{suffix}")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """The file of records."""
 
+import errno
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from addersr.errors import UsageError
-from addersr.inference.report import Record, ReportFile, of_process
+from addersr.inference.report import Record, ReportFile, Tally, of_process
 
 
 def test_lines_are_appended(tmp_path):
@@ -35,6 +38,40 @@ def test_a_line_is_there_before_the_file_is_closed(tmp_path):
     with ReportFile(tmp_path / "report.jsonl") as report:
         report.append(Record("a.png", "b.png"))
         assert (tmp_path / "report.jsonl").read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "notes.txt"])
+def test_other_files_are_not_appended_to(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"\xff\xd8\xff what is no report")
+    with pytest.raises(UsageError, match=r"picture's ending|no report of addersr"):
+        ReportFile(path)
+    assert path.read_bytes() == b"\xff\xd8\xff what is no report"
+
+
+def test_short_writes_and_a_full_disk_leave_whole_lines_apart(tmp_path, monkeypatch):
+    """The disk takes ten bytes at a time; it is full in the middle of b's line, and has room again for c's."""
+    write, room = os.write, [10**6]
+
+    def write_a_little(file, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(file, data[: min(10, room[0])])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "write", write_a_little)
+    path, tally = tmp_path / "report.jsonl", Tally(sys.stdout, verbose=False)
+    with ReportFile(path) as tally.report:
+        for name, free in [("a.png", 10**6), ("b.png", 25), ("c.png", 10**6)]:
+            room[0] = free
+            tally.add(Record(name, "out.png", "written"))
+    first, cut, last = path.read_text().splitlines()
+    assert (json.loads(first)["input"], len(cut), json.loads(last)["input"]) == ("a.png", 25, "c.png")
+    assert tally.errors == [
+        f"--report {path}: cannot be written: No space left on device; 1 of its lines are missing"
+    ]
+    assert tally.summary("out") == "3 written to out"
 
 
 def test_each_process_has_its_own_file():

@@ -37,6 +37,15 @@ def test_the_network_runs_until_the_result_is_large_enough_and_no_longer(scale, 
     )
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("source", [(24, 32), (1, 100), (9, 7)])
+@pytest.mark.parametrize("target", [(1, 20_000), (300, 2), (50, 50), (5, 5), (1, 1)])
+def test_whatever_the_shape_what_is_made_has_as_many_pixels_and_less_than_a_pass_more(scale, source, target):
+    pixels, wanted = source[0] * source[1], target[0] * target[1]
+    made = pixels * scale ** (2 * passes(source, target, scale))
+    assert made >= wanted and (made == pixels or made < wanted * scale**2)
+
+
 @pytest.mark.parametrize(
     ("there", "factor", "chosen"),
     [

@@ -1,5 +1,8 @@
 """Sizes from the beginnings of files are those of what is read."""
 
+import os
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,3 +38,15 @@ def test_what_is_no_picture_has_no_size(tmp_path):
     assert probe(tmp_path / "a.png") is None
     assert probe(tmp_path / "missing.png") is None
     assert probe(tmp_path) is None
+
+
+def test_what_comes_through_a_pipe_is_left_there(tmp_path):
+    Image.new("RGB", (9, 5)).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    os.mkfifo(tmp_path / "pipe.png")
+    writer = threading.Thread(target=(tmp_path / "pipe.png").write_bytes, args=(data,))
+    writer.start()
+    assert probe(tmp_path / "pipe.png") is None
+    assert files.format_of(tmp_path / "pipe.png") is None
+    assert files.read(tmp_path / "pipe.png").pixels.shape == (5, 9, 3)
+    writer.join()

@@ -7,7 +7,7 @@ from addersr.errors import AdderSRError, BackendError
 from addersr.images.files import Animation, Picture, from_tensor, to_tensor
 from addersr.images.resize import imresize
 from addersr.inference import upscaler as module
-from addersr.inference.upscaler import Upscaler
+from addersr.inference.upscaler import Upscaler, fill_hidden
 
 
 class Hungry(nn.Module):
@@ -235,6 +235,38 @@ def test_hidden_colour_does_not_bleed_into_visible_pixels(busy):
         pixels[inside] = (200, 180, 90)
         results.append(Upscaler(busy("edsr_tiny_x2")).upscale_picture(Picture(pixels, alpha)).pixels)
     assert np.array_equal(*results)
+
+
+def test_faint_colour_leaves_no_fringe_and_opaque_colour_as_it_is():
+    """A black ring of alpha 1 around an opaque disc."""
+    distance = np.hypot(*np.mgrid[-16:17, -16:17])
+    alpha = np.select([distance < 8, distance < 10], [255, 1], 0).astype(np.uint8)
+    pixels = np.where(alpha[..., None] == 255, np.array((230, 200, 60)), 0).astype(np.uint8)
+    filled = fill_hidden(Picture(pixels, alpha)).pixels
+    assert np.array_equal(filled[alpha == 255], pixels[alpha == 255])
+    assert np.abs(filled[alpha < 255].astype(int) - (230, 200, 60)).max() <= 0.04 * 230
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_no_visible_colour_is_changed(dtype):
+    generator = np.random.default_rng(0)
+    most = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    pixels, alpha = (
+        (generator.random(shape) * most).round(3 if most == 1 else 0).astype(dtype)
+        for shape in ((40, 40, 3), (40, 40))
+    )
+    alpha[:20] = alpha[:20] // 16 if most > 1 else alpha[:20] / 16
+    filled = fill_hidden(Picture(pixels, alpha)).pixels
+    assert filled.dtype == dtype and not np.array_equal(filled, pixels)
+    shown = np.abs(filled - pixels.astype(float)) * (alpha / most)[..., None]
+    assert shown.max() <= most / 32 + 1e-6 * most
+    assert np.array_equal(filled[alpha > most / 8], pixels[alpha > most / 8])
+
+
+@pytest.mark.parametrize("level", [1, 100, 255])
+def test_an_evenly_transparent_picture_keeps_its_colours(level):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 3), np.uint8)
+    assert np.array_equal(fill_hidden(Picture(pixels, np.full((9, 8), level, np.uint8))).pixels, pixels)
 
 
 def test_wholly_transparent_picture(busy):
