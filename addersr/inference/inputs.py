@@ -103,13 +103,16 @@ def _matches(pattern: str, out: Path) -> list[Found]:
     parts = Path(pattern).parts
     fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     root, results = Path(*parts[:fixed]), identity(out)
+    below = (*parts[fixed:], "*") if parts[-1] == "**" else parts[fixed:]
+    hidden = any(part.startswith(".") for part in below)
     found = []
-    for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
+    # Path's `**`, unlike glob's, does not follow links to folders, which may lead around for ever.
+    for path in sorted(root.glob(str(Path(*below))), key=str):
         relative = path.relative_to(root)
-        within = any(identity(root / folder) == results for folder in list(relative.parents)[:-1])
-        # A link to a folder further up would bring the same pictures dozens of times.
-        around = "**" in parts and any((root / folder).is_symlink() for folder in list(relative.parents)[:-1])
-        if _is_picture(path.name) and path.is_file() and not within and not around:
+        folders = list(relative.parents)[:-1]
+        within = any(identity(root / folder) == results for folder in folders)
+        shown = hidden or not any(folder.name.startswith(".") for folder in folders)
+        if shown and not within and _is_picture(path.name) and path.is_file():
             found.append(Found(path, relative, False))
     return found
 

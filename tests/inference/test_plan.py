@@ -104,11 +104,22 @@ def test_what_is_no_file_is_no_picture_of_a_folder_but_a_pipe_may_be_named(tmp_p
     assert jobs == [] and "a device or a socket, not a picture" in refused.reason
 
 
-def test_links_to_folders_are_not_followed_any_number_of_times(tmp_path, make_picture):
-    make_picture(tmp_path / "in/deep/a.png")
-    (tmp_path / "in/again").symlink_to(".")
-    jobs, _ = plan([f"{tmp_path}/in/**/*.png"], tmp_path / "out")
-    assert places(jobs, tmp_path / "out") == ["deep/a.png"]
+@pytest.mark.parametrize("pattern", ["in/**/*.png", "in/**"])
+def test_two_stars_follow_no_links_to_folders_and_find_nothing_hidden(tmp_path, make_picture, pattern):
+    for name in ("in/a.png", "in/deep/b.png", "in/deep/.hidden/c.png"):
+        make_picture(tmp_path / name)
+    for index in range(4):  # followed, they would have more names than can be counted
+        (tmp_path / f"in/again{index}").symlink_to(".")
+    jobs, _ = plan([f"{tmp_path}/{pattern}"], tmp_path / "out")
+    assert places(jobs, tmp_path / "out") == ["a.png", "deep/b.png"]
+
+
+def test_a_pattern_that_names_a_link_or_a_hidden_folder_finds_what_is_in_it(tmp_path, make_picture):
+    make_picture(tmp_path / "in/.hidden/a.png")
+    (tmp_path / "in/link").symlink_to(".hidden")
+    for pattern, place in (("in/.hidden/*.png", "a.png"), ("in/l*/*.png", "link/a.png")):
+        jobs, _ = plan([f"{tmp_path}/{pattern}"], tmp_path / "out")
+        assert places(jobs, tmp_path / "out") == [place]
 
 
 @pytest.mark.parametrize(("inputs", "out"), [([""], "out"), (["a.png", ""], "out"), (["a.png"], "")])
