@@ -106,11 +106,13 @@ class Guard:
 
 
 def _length(scope: Message) -> int | None:
-    """Of the body in bytes, which the server in front holds the sender to; None where it is not said."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return None
+    """Of the body in bytes, which the server in front holds the sender to; None where it does not.
+
+    A body in chunks is as long as its chunks are, whatever else is said of its length.
+    """
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"")
+    return int(length) if length.isdigit() and b"transfer-encoding" not in headers else None
 
 
 def _names_an_address(body: bytes) -> bool:

@@ -24,7 +24,7 @@ class Server:
         await send({"type": "http.response.body", "body": b""})
 
 
-def ask(guard, path, *, body=None, length=True, parts=1):
+def ask(guard, path, *, body=None, length=True, chunked=False, parts=1):
     """The status of an answer."""
     method = "GET" if body is None else "POST"
     body = body or b""
@@ -43,6 +43,7 @@ def ask(guard, path, *, body=None, length=True, parts=1):
         answers.append(message)
 
     headers = [(b"content-length", str(len(body)).encode())] if length else []
+    headers += [(b"transfer-encoding", b"chunked")] if chunked else []
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
     asyncio.run(guard(scope, receive, send))
     return answers[0]["status"]
@@ -106,6 +107,7 @@ def test_a_call_that_names_an_address_is_refused(guard, server, address):
 def test_the_length_of_a_call_has_a_limit(guard, server):
     assert ask(guard, "/gradio_api/queue/join", body=bytes(2**20 + 1)) == 413
     assert ask(guard, "/gradio_api/queue/join", body=b"{}", length=False) == 411
+    assert ask(guard, "/gradio_api/queue/join", body=b"{}", chunked=True) == 411
     assert (
         ask(guard, "/gradio_api/queue/join", body=b"[" * 2**19) == 200
     )  # gradio's matter, and no crash of ours
@@ -116,6 +118,7 @@ def test_uploads_have_limits(guard, server, tmp_path):
     assert ask(guard, "/gradio_api/upload", body=bytes(1000)) == 200
     assert ask(guard, "/gradio_api/upload", body=bytes(1000 + 2**16 + 1)) == 413
     assert ask(guard, "/gradio_api/upload", body=b"x", length=False) == 411
+    assert ask(guard, "/gradio_api/upload", body=b"x", chunked=True) == 411
     (tmp_path / "there").write_bytes(bytes(99_500))
     assert ask(guard, "/gradio_api/upload/", body=bytes(1000)) == 507
     assert ask(guard, "/gradio_api/upload", body=bytes(400)) == 200
