@@ -158,7 +158,8 @@ def test_energy_counts_passes_views_and_halos(begin, network, weights, photo, tm
     halo = model.radius
     # Two columns of 22 and two rows of 15, each with a halo on one side of each axis.
     assert tiled.energy_mj == pytest.approx(plain.energy_mj * 4 * (22 + halo) * (15 + halo) / (30 * 44))
-    assert np.array_equal(files.read(tiled.placed.network).pixels, files.read(plain.placed.network).pixels)
+    pictures = [files.read(each.placed.network).pixels.astype(int) for each in (tiled, plain)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1  # sums in another order, rounded
 
 
 def test_stop_ends_at_the_next_call_of_the_network(begin, held, photo):
