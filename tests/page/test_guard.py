@@ -66,7 +66,7 @@ def guard(server, tmp_path):
         "/config",
         "/assets/proxy=x",
         "/gradio_api/info",
-        "/gradio_api/file=/tmp/a.png",
+        "/gradio_api/file=uploads/a.png",
         "/gradio_api/queue/data",
     ],
 )
@@ -92,8 +92,8 @@ def call(path):
 
 @pytest.mark.parametrize("parts", [1, 5])
 def test_a_call_passes_as_it_is(guard, server, parts):
-    assert ask(guard, "/gradio_api/call/upscale", body=call("/tmp/a.png"), parts=parts) == 200
-    assert server.bodies == [call("/tmp/a.png")]
+    assert ask(guard, "/gradio_api/call/upscale", body=call("uploads/a.png"), parts=parts) == 200
+    assert server.bodies == [call("uploads/a.png")]
 
 
 @pytest.mark.parametrize(
