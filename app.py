@@ -73,7 +73,7 @@ class Page:
                     height=190,
                     elem_id="pictures",
                 )
-                # gr.File would look into the file, and leave an empty one beside it.
+                # gr.File would look into the file, and leave an empty one beside it; it has no option not to.
                 self.pictures.preprocess = _paths_of  # type: ignore[method-assign]
                 self._samples()
                 self.scale = gr.Radio([(f"x{n}", n) for n in SCALES], value=SCALES[0], label="Scale")

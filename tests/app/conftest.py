@@ -9,19 +9,10 @@ import numpy as np
 import pytest
 from gradio_client import Client
 
-from addersr import checkpoint
 from addersr.images import files
 from addersr.images.files import Picture
-from addersr.models import build
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    checkpoint.save(path, build("edsr_tiny_x2"), {})
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -86,22 +77,8 @@ def client(address, tmp_path):
 
 
 @pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "holiday.jpg"
-    files.write(path, Picture(np.random.default_rng(0).integers(0, 256, (30, 44, 3), np.uint8)))
-    return path
-
-
-@pytest.fixture
 def large(tmp_path):
     """A picture that takes long: in eight views, at x4, on one core a minute."""
     path = tmp_path / "large.png"
     files.write(path, Picture(np.zeros((1200, 1200, 3), np.uint8)))
-    return path
-
-
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.png"
-    path.write_text("not a picture")
     return path

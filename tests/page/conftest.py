@@ -1,21 +1,9 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from addersr import checkpoint
-from addersr.images import files
-from addersr.images.files import Picture
-from addersr.models import build
 from addersr.page.networks import Networks
 from addersr.page.run import Limits, Order, Run
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    checkpoint.save(path, build("edsr_tiny_x2"), {})
-    return path
 
 
 @pytest.fixture
@@ -26,20 +14,6 @@ def networks(weights):
 @pytest.fixture
 def network(networks):
     return networks.get("tiny", 2, "float32")
-
-
-@pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "holiday.jpg"
-    files.write(path, Picture(np.random.default_rng(0).integers(0, 256, (30, 44, 3), np.uint8)))
-    return path
-
-
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.png"
-    path.write_text("not a picture")
-    return path
 
 
 @pytest.fixture
