@@ -27,6 +27,7 @@ def serve(weights, tmp_path_factory):
         temporary = tmp_path_factory.mktemp("temporary")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("GRADIO_")}
         environment["TMPDIR"] = str(temporary)
+        environment["GRADIO_HEARTBEAT_INTERVAL"] = "1"  # seconds until a client that has gone is missed
         command = [
             sys.executable,
             str(ROOT / "app.py"),
