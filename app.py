@@ -6,11 +6,13 @@ Unless told otherwise it listens on this computer only (127.0.0.1); it asks noth
 `addersr.page`; here is what it looks like.
 """
 
+import asyncio
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -28,11 +30,13 @@ from starlette.middleware import Middleware
 from addersr.errors import AdderSRError, UsageError
 from addersr.images import files
 from addersr.page import text
-from addersr.page.arguments import Credentials, credentials, make_parser
-from addersr.page.desk import LIFETIME, Desk
+from addersr.page.arguments import credentials, host_names, make_parser
+from addersr.page.desk import Desk
 from addersr.page.guard import Guard
+from addersr.page.login import Login
 from addersr.page.networks import AUTO, Networks
-from addersr.page.run import MAX_FILES, SCALES, Limits, Run, order_of
+from addersr.page.run import MAX_FILES, SCALES, Run, order_of
+from addersr.page.store import Store
 
 SAMPLES = Path(__file__).parent / "data" / "samples"
 
@@ -121,9 +125,12 @@ class Page:
         if not samples:
             return
 
+        # Gradio takes pictures from its own folder alone.
+        room = self._desk.store.room()
+        copies = [shutil.copy(sample, room) for sample in samples]
+
         def choose(index: int) -> list[str]:
-            # A copy, because what gradio has shown it deletes after an hour.
-            return [shutil.copy(samples[index], str(self._desk.room()))]
+            return [str(copies[index])]
 
         shown = gr.Dataset(
             components=[gr.Image(visible=False)],
@@ -143,8 +150,9 @@ class Page:
             self.status, self.report, self.chosen, self.slider,
             self.download, self.archive, self.start, self.stop,
         ]  # fmt: skip
+        # The desk lets one after the other compute.
         running = self.start.click(_begun, outputs=view, queue=False, **own).then(
-            self._upscale, fields, view, concurrency_id="network", **own
+            self._upscale, fields, view, concurrency_limit=None, **own
         )
         self.stop.click(self._halt, outputs=view, queue=False, cancels=[running], **own)
         self.chosen.input(self._show, self.chosen, [self.slider, self.download], queue=False, **own)
@@ -153,9 +161,9 @@ class Page:
         called = gr.Button(visible=False)
         results = gr.File(file_count="multiple", visible=False, label="results")
         report = gr.JSON(visible=False, label="report")
-        called.click(self._call, fields, [results, report], concurrency_id="network", api_name="upscale")
+        called.click(self._call, fields, [results, report], concurrency_limit=None, api_name="upscale")
 
-    def _upscale(
+    async def _upscale(
         self,
         pictures: list[str] | None,
         model: str,
@@ -163,7 +171,7 @@ class Page:
         precision: str,
         self_ensemble: bool,
         request: gr.Request,
-    ) -> Iterator[tuple[Update, ...]]:
+    ) -> AsyncIterator[tuple[Update, ...]]:
         try:
             order = order_of(pictures, model, scale, precision, self_ensemble)
             run = self._desk.begin(_session(request), order)
@@ -173,10 +181,10 @@ class Page:
             return
         try:
             told = 0
-            while not run.wait(0.25):
+            while not await _ended(run, 0.25):
                 done = len(run.results)
                 yield (
-                    text.progress(run),
+                    text.progress(run, self._desk.before(run)),
                     *(_results(run, told) if told < done else _unchanged(5)),
                     *_unchanged(2),
                 )
@@ -185,12 +193,12 @@ class Page:
         finally:  # also when it is cancelled, or the browser has gone
             run.stop()
 
-    def _halt(self, request: gr.Request) -> tuple[Update, ...]:
+    async def _halt(self, request: gr.Request) -> tuple[Update, ...]:
         run = self._desk.latest(_session(request))
-        if run is None:  # it was still waiting in the queue
+        if run is None:  # it has not even begun to wait
             return "Stopped.", *_unchanged(5), *_buttons(running=False)
         run.stop()
-        run.wait()
+        await _ended(run, 1.0)  # nothing comes of the tile that is then still computed
         return text.summary(run), *_results(run, 0), *_buttons(running=False)
 
     def _show(self, index: int, request: gr.Request) -> tuple[Update, Update]:
@@ -203,7 +211,7 @@ class Page:
         known = self._desk.networks.precisions(model)
         return gr.update(choices=list(known), value=known[0])
 
-    def _call(
+    async def _call(
         self,
         pictures: list[str] | None,
         model: str,
@@ -212,7 +220,7 @@ class Page:
         self_ensemble: bool,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  # how gradio finds it
-    ) -> Iterator[tuple[list[str] | None, list[dict[str, Any]]]]:
+    ) -> AsyncIterator[tuple[list[str] | None, list[dict[str, Any]]]]:
         """Upscale pictures: (the results' files, what became of each picture).
 
         The second has for each picture "name", "error" (null where it was done), and of those that were done "result"
@@ -225,7 +233,7 @@ class Page:
         except UsageError as error:
             raise gr.Error(str(error), print_exception=False) from error
         try:
-            while not run.wait(0.25):
+            while not await _ended(run, 0.25):
                 done = len(run.outcomes)
                 progress((done + run.share) / len(order.pictures))
                 yield None, list(map(text.as_data, run.outcomes))
@@ -238,6 +246,14 @@ class Page:
 def _paths_of(payload: Any) -> list[str] | None:
     """The uploaded files as they are; gradio has checked that they are among its uploads."""
     return None if payload is None else [file.path for file in payload]
+
+
+async def _ended(run: Run, seconds: float) -> bool:
+    """Wait for the end of a run, at most so long, while others are served; whether it has come."""
+    deadline = time.monotonic() + seconds
+    while not run.ended and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    return run.ended
 
 
 def _session(request: gr.Request) -> str:
@@ -284,15 +300,9 @@ def _shown(run: Run, index: int) -> tuple[Update, Update]:
     return (str(placed.bicubic), str(placed.network)), gr.update(value=str(placed.download), interactive=True)
 
 
-def build_page(desk: Desk, queue: int = 20) -> gr.Blocks:
-    """The page.
-
-    Args:
-        queue: how many may wait.
-    """
-    page = gr.Blocks(
-        title="AdderSR", analytics_enabled=False, fill_width=True, delete_cache=(LIFETIME // 6, LIFETIME)
-    )
+def build_page(desk: Desk) -> gr.Blocks:
+    """The page."""
+    page = gr.Blocks(title="AdderSR", analytics_enabled=False, fill_width=True)
     with page:
         gr.Markdown("# AdderSR\nSuper-resolution without multiplications.", elem_id="title")
         Page(desk)
@@ -302,24 +312,28 @@ def build_page(desk: Desk, queue: int = 20) -> gr.Blocks:
 
     page.unload(left)
     # api_open would let programs past the queue.
-    page.queue(max_size=queue, default_concurrency_limit=1, api_open=False)
+    page.queue(api_open=False)
     return page
 
 
 def launch(
     page: gr.Blocks,
-    folder: Path,
+    store: Store,
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
+    names: Collection[str] | None = None,
     max_upload: int = 50,
-    auth: Credentials | None = None,
+    queue: int = 20,
+    login: Login | None = None,
 ) -> str:
     """Serve the page in the background; its address.
 
     Args:
-        folder: where gradio puts uploads.
+        store: takes the uploads; gradio's folder.
+        names: by which it may be called, as `Guard` has it.
         max_upload: the most of one picture in megabytes.
+        queue: how many runs may wait.
 
     Raises:
         OSError: the port is taken or not to be had, or without ``port`` none is free.
@@ -328,11 +342,13 @@ def launch(
     system_fonts = ["system-ui", "sans-serif"]
     theme = gr.themes.Soft(primary_hue="teal", font=system_fonts, font_mono=["ui-monospace", "monospace"])
     size = max_upload * 10**6
-    guard = Middleware(Guard, folder=folder, most=MAX_FILES * size, disk=DISK_FACTOR * size)
+    guard = Middleware(Guard, store=store, most=MAX_FILES * size, names=names)
+    store.settle()
     launched: tuple[Any, str, str] = page.launch(
         server_name=host,
         server_port=port,
-        auth=auth,
+        auth=None if login is None else login.check,  # type: ignore[arg-type]  # it may be async, unlike its hint
+        max_threads=2 * queue + 40,  # gradio's own queue is to be none
         max_file_size=size,
         app_kwargs={"middleware": [guard]},
         theme=theme,
@@ -355,7 +371,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the page until it is interrupted; the exit code."""
     args = make_parser().parse_args(argv)
     try:
-        auth = credentials(args)
+        pairs = credentials(args)
+        login = None if pairs is None else Login(pairs)
         networks = Networks(args.model, args.device)
     except AdderSRError as error:
         print(f"app.py: error: {error}", file=sys.stderr)
@@ -366,12 +383,19 @@ def main(argv: list[str] | None = None) -> int:
         # Of this program alone: gradio serves what lies there.
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder / "examples")
-        limits = Limits(max_pixels=args.max_pixels, disk=DISK_FACTOR * args.max_upload * 10**6)
-        desk = Desk(networks, folder, limits)
-        page = build_page(desk, args.queue)
+        store = Store(folder, DISK_FACTOR * args.max_upload * 10**6)
+        desk = Desk(networks, store, queue=args.queue, max_pixels=args.max_pixels)
+        page = build_page(desk)
         try:
             address = launch(
-                page, folder, host=args.host, port=args.port, max_upload=args.max_upload, auth=auth
+                page,
+                store,
+                host=args.host,
+                port=args.port,
+                names=host_names(args),
+                max_upload=args.max_upload,
+                queue=args.queue,
+                login=login,
             )
         except OSError:
             which = (

@@ -1,17 +1,16 @@
 """The command line of `app.py`."""
 
 import argparse
-import ipaddress
 from functools import partial
 from pathlib import Path
 
 from addersr.errors import UsageError
 from addersr.inference import options
-from addersr.page.run import Limits
+from addersr.page.guard import is_loopback
+from addersr.page.login import Credentials
+from addersr.page.run import MAX_PIXELS
 
-__all__ = ["Credentials", "credentials", "make_parser"]
-
-Credentials = list[tuple[str, str]]
+__all__ = ["credentials", "host_names", "make_parser"]
 
 _LOOPBACK = "127.0.0.1"
 
@@ -54,9 +53,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-pixels",
         type=options.whole_number,
-        default=Limits.max_pixels,
+        default=MAX_PIXELS,
         metavar="N",
-        help=f"the most pixels of a result, all its frames together (default: {Limits.max_pixels:,})",
+        help=f"the most pixels of a result, all its frames together (default: {MAX_PIXELS:,})",
     )
     parser.add_argument(
         "--queue",
@@ -64,6 +63,13 @@ def make_parser() -> argparse.ArgumentParser:
         default=20,
         metavar="N",
         help="how many may wait while one computes; who comes then is told so (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which the page is called where a proxy passes requests on; may be given several times",
     )
     who = parser.add_mutually_exclusive_group()
     who.add_argument(
@@ -84,7 +90,7 @@ def credentials(args: argparse.Namespace) -> Credentials | None:
         UsageError: pairs that cannot be read, or none where strangers may come.
     """
     if args.auth is None:
-        if not (args.no_auth or _is_loopback(args.host)):
+        if not (args.no_auth or is_loopback(args.host)):
             raise UsageError(
                 f"--host {args.host} can be reached by others; add --auth @FILE, or --no-auth to let in everybody"
             )
@@ -102,18 +108,16 @@ def credentials(args: argparse.Namespace) -> Credentials | None:
     return pairs
 
 
+def host_names(args: argparse.Namespace) -> frozenset[str] | None:
+    """By which names the page may be called, beside this computer's own; None: by any, because others reach it."""
+    if is_loopback(args.host):
+        return frozenset(args.allow_host)
+    return frozenset({args.host, *args.allow_host}) if args.allow_host else None
+
+
 def _pair(text: str, where: str) -> tuple[str, str]:
     # Not told what was there instead: it may be a password.
     user, colon, password = text.strip().partition(":")
     if not (user and colon and password):
         raise UsageError(f"{where}: must be USER:PASSWORD, or @FILE with such lines")
     return user, password
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,89 +1,108 @@
-"""Who has which run, and when its files go: when its user leaves, after an hour, and at the end."""
+"""Who has which run: one computes, the others wait in the order in which they came."""
 
-import secrets
 import shutil
-import time
-from pathlib import Path
-from threading import Lock
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Lock, Thread
 
 from addersr.errors import UsageError
 from addersr.page.networks import Networks
-from addersr.page.run import Limits, Order, Run
+from addersr.page.run import MAX_PIXELS, Order, Run
+from addersr.page.store import Store
 
-__all__ = ["LIFETIME", "Desk"]
+__all__ = ["Desk"]
 
-LIFETIME = 3600
-"""Seconds that the files of a run are kept at most."""
+_TIDY = 60.0  # seconds between two looks at what may go
+_PATIENCE = 60.0  # seconds for a tile of the largest network, on a slow computer
 
 
 class Desk:
     """Begins runs and clears up after them. Several threads may call.
 
     Args:
-        folder: takes uploads and results; see `room`.
+        queue: how many runs may wait while one computes.
+        max_pixels: as `Run` has it.
     """
 
-    def __init__(self, networks: Networks, folder: Path, limits: Limits) -> None:
+    def __init__(
+        self, networks: Networks, store: Store, *, queue: int = 20, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.networks = networks
-        self.limits = limits
-        self._folder = folder
+        self.store = store
+        self._queue = queue
+        self._max_pixels = max_pixels
         self._lock = Lock()
-        self._closed = False
-        self._runs: dict[str, list[tuple[float, Run]]] = {}
+        self._runs: list[tuple[str, Run]] = []  # with their sessions, in their order
+        self._one_by_one = ThreadPoolExecutor(1, thread_name_prefix="addersr-page-run")
+        self._closed = Event()
+        Thread(target=self._keep_tidy, name="addersr-page-tidy", daemon=True).start()
 
     def begin(self, session: str, order: Order) -> Run:
         """Begin a run for a session.
 
         Raises:
-            UsageError: the desk is closed.
+            UsageError: too many wait already, or the desk is closed.
         """
-        self._sweep(time.monotonic() - LIFETIME)
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise UsageError("The page is closing down; try again later.")
-            run = Run(self.networks, order, self.room(), self.limits)
-            self._runs.setdefault(session, []).append((time.monotonic(), run))
-            run.start()
+            if len(self._unfinished()) > self._queue:
+                raise UsageError("Too many are waiting already; try again in a few minutes.")
+            run = Run(self.networks, order, self.store, self._max_pixels)
+            self.store.use(order.pictures)
+            self._runs.append((session, run))
+            run.start(self._one_by_one)
         return run
 
-    def room(self) -> Path:
-        """A new folder, whose name nobody can guess."""
-        folder = self._folder / secrets.token_hex(16)
-        folder.mkdir()
-        return folder
+    def before(self, run: Run) -> int:
+        """How many runs have their turn before this one, which has not ended."""
+        with self._lock:
+            waiting = self._unfinished()
+        return waiting.index(run) if run in waiting else 0
 
     def latest(self, session: str) -> Run | None:
-        """The run that a session began last, if its files are still there."""
+        """The run that a session began last, if its files are still there; they are kept for another hour."""
         with self._lock:
-            runs = self._runs.get(session)
-            return runs[-1][1] if runs else None
+            runs = [run for whose, run in self._runs if whose == session]
+        if not runs or not runs[-1].folder.exists():
+            return None
+        self.store.use([runs[-1].folder])
+        return runs[-1]
 
     def leave(self, session: str) -> None:
         """Stop a session's runs and delete their files."""
         with self._lock:
-            runs = self._runs.pop(session, [])
-        _clear([run for _, run in runs])
+            runs = [run for whose, run in self._runs if whose == session]
+            self._runs = [(whose, run) for whose, run in self._runs if whose != session]
+        _clear(runs)
 
     def close(self) -> None:
         """Stop all runs and delete their files; none is begun any more."""
         with self._lock:
-            self._closed = True
-        self._sweep(float("inf"))
+            self._closed.set()
+            runs = [run for _, run in self._runs]
+            self._runs = []
+        _clear(runs)
+        self._one_by_one.shutdown(wait=False)
 
-    def _sweep(self, before: float) -> None:
+    def tidy(self) -> None:
+        """Delete what has not been used for an hour; a run that waits or computes uses its pictures and results."""
         with self._lock:
-            old = [run for runs in self._runs.values() for begun, run in runs if begun < before]
-            kept = {
-                session: [(begun, run) for begun, run in runs if begun >= before]
-                for session, runs in self._runs.items()
-            }
-            self._runs = {session: runs for session, runs in kept.items() if runs}
-        _clear(old)
+            for run in self._unfinished():
+                self.store.use([*run.order.pictures, run.folder])
+            self.store.sweep()
+            self._runs = [(session, run) for session, run in self._runs if run.folder.exists()]
+
+    def _keep_tidy(self) -> None:
+        while not self._closed.wait(_TIDY):
+            self.tidy()
+
+    def _unfinished(self) -> list[Run]:
+        return [run for _, run in self._runs if not run.ended]
 
 
 def _clear(runs: list[Run]) -> None:
     for run in runs:
         run.stop()
     for run in runs:
-        run.wait(60)  # a tile of the largest network, on a slow computer
+        run.wait(_PATIENCE)
         shutil.rmtree(run.folder, ignore_errors=True)

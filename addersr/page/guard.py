@@ -1,17 +1,23 @@
 """What stands between the network and gradio: it refuses what the page never asks for, and bounds what is sent.
 
 Gradio offers more routes than this page uses, some of which fetch an address for the caller. Here nothing is fetched
-for anybody, and what one request, and all of them together, can put on the disk or into memory has a limit.
+for anybody; what one request, and all of them together, can put on the disk or into memory has a limit; and a site that
+somebody looks at beside this page cannot make his browser use it.
 """
 
+import asyncio
+import ipaddress
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from pathlib import Path
+import time
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
-from addersr.page.results import used
+from starlette.requests import ClientDisconnect
 
-__all__ = ["Guard"]
+from addersr.page.store import Store
+
+__all__ = ["Guard", "is_loopback"]
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -38,6 +44,7 @@ _FILES = ("file=", "file/")
 _UPLOAD = "upload"
 _LARGEST_FORM = 2**20  # bytes of any request but an upload
 _ENVELOPE = 2**16  # bytes of an upload beside its files
+_PATIENCE = 60.0  # seconds for the next piece of an upload
 
 
 class Guard:
@@ -45,44 +52,77 @@ class Guard:
 
     Args:
         app: gradio's.
-        folder: where uploads and results lie.
+        store: takes uploads and results; its limit is that of all files, with the uploads that are under way.
         most: bytes of one upload, all its files together.
-        disk: bytes of all files in ``folder``, with the uploads that are under way.
+        names: by which the page may be called, beside those of this computer itself (`is_loopback`); None for any, and
+            then a site whose name is made to point here ("DNS rebinding") is taken for the page.
     """
 
-    def __init__(self, app: App, folder: Path, most: int, disk: int) -> None:
-        self._app, self._folder, self._most, self._disk = app, folder, most, disk
-        self._under_way = 0  # bytes that have been announced
+    def __init__(self, app: App, store: Store, most: int, names: Collection[str] | None = None) -> None:
+        self._app, self._store, self._most, self._names = app, store, most, names
+        # When uploads began that are under way, and the bytes that they have announced.
+        self._under_way: list[tuple[float, int]] = []
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         path = scope["path"]
         part = path.removeprefix(_API).lstrip("/") if path.startswith(_API) else ""
-        if part.startswith(_UNUSED) or (part.startswith(_FILES) and "://" in part):
+        if not self._is_named(_host_of(f"//{headers.get(b'host', '')}")):
+            await _answer(send, 421, "The page is not known by this name; --allow-host NAME makes it so.")
+        elif self._is_foreign(headers):
+            await _answer(send, 403, "Another site has asked for this.")
+        elif part.startswith(_UNUSED) or (part.startswith(_FILES) and "://" in part):
             await _answer(send, 404, "There is no such page here.")
         elif scope["method"] != "POST":
             await self._app(scope, receive, send)
-        elif (length := _length(scope)) is None:
+        elif (length := _length(headers)) is None:
             await _answer(send, 411, "Say how long it is (Content-Length).")
         elif part.rstrip("/") == _UPLOAD:
             await self._upload(scope, receive, send, length)
         else:
             await self._form(scope, receive, send, length)
 
+    def _is_named(self, host: str) -> bool:
+        return self._names is None or host in self._names or is_loopback(host)
+
+    def _is_foreign(self, headers: dict[bytes, str]) -> bool:
+        """Whether a browser sends this for another site; who is no browser does not say."""
+        origin = headers.get(b"origin")
+        if origin is None:
+            return False
+        host = _host_of(origin)
+        if host in (self._names or ()) and not is_loopback(host):  # a proxy may call it by another name
+            return False
+        return origin.partition("://")[2] != headers.get(b"host", "")
+
     async def _upload(self, scope: Message, receive: Receive, send: Send, length: int) -> None:
         if length > self._most + _ENVELOPE:
             await _answer(send, 413, "These are too many bytes at once; upload fewer or smaller pictures.")
-        elif used(self._folder) + self._under_way + length > self._disk:
+            return
+        announced = sum(bytes_ for _, bytes_ in self._under_way)
+        if self._store.used() + announced + length > self._store.most:
             await _answer(send, 507, "There is no more room for pictures at present; try again in an hour.")
-        else:
-            self._under_way += length
+            return
+
+        async def next_piece() -> Message:
             try:
-                await self._app(scope, receive, send)
-            finally:
-                self._under_way -= length
+                return await asyncio.wait_for(receive(), _PATIENCE)
+            except TimeoutError:
+                return {"type": "http.disconnect"}
+
+        this = (time.time(), length)
+        self._under_way.append(this)
+        try:
+            await self._app(scope, next_piece, send)
+        except ClientDisconnect:  # nobody is there to be told
+            pass
+        finally:
+            self._under_way.remove(this)
+            self._store.sweep_aborted(min((begun for begun, _ in self._under_way), default=float("inf")))
 
     async def _form(self, scope: Message, receive: Receive, send: Send, length: int) -> None:
         if length > _LARGEST_FORM:
@@ -105,14 +145,31 @@ class Guard:
         await self._app(scope, again, send)
 
 
-def _length(scope: Message) -> int | None:
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is that of this computer itself, which no other reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_of(address: str) -> str:
+    """Of a URL, without its port; empty where there is none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _length(headers: dict[bytes, str]) -> int | None:
     """Of the body in bytes, which the server in front holds the sender to; None where it does not.
 
     A body in chunks is as long as its chunks are, whatever else is said of its length.
     """
-    headers = dict(scope["headers"])
-    length = headers.get(b"content-length", b"")
-    return int(length) if length.isdigit() and b"transfer-encoding" not in headers else None
+    length = headers.get(b"content-length", "")
+    return int(length) if length.isdecimal() and b"transfer-encoding" not in headers else None
 
 
 def _names_an_address(body: bytes) -> bool:

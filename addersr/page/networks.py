@@ -1,9 +1,8 @@
-"""The networks on offer, made ready when they are asked for; one of them computes at a time."""
+"""The networks on offer, made ready when they are asked for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from threading import Lock
 
 from addersr import checkpoint
 from addersr.checkpoint import INT8_SUFFIX
@@ -57,13 +56,11 @@ class Networks:
         UsageError: two files of one name.
 
     Attributes:
-        lock: held by whoever computes.
         offers: by name.
         names: what a user may name, `AUTO` first if he may leave it to us.
     """
 
     def __init__(self, sources: Sequence[str] = (), device: str = "auto") -> None:
-        self.lock = Lock()
         self.offers: dict[str, Offer] = {}
         self._device = device
         shipped = checkpoint.shipped()

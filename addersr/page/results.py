@@ -1,18 +1,17 @@
 """The files of a run: what the user downloads, and the two pictures that the slider lays on each other."""
 
-import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from addersr.errors import AdderSRError, ImageError
+from addersr.errors import ImageError
 from addersr.images import files
 from addersr.images.files import Animation, Picture
 from addersr.inference.enlarge import Content, resample
 from addersr.inference.upscaler import fill_hidden
 
-__all__ = ["Placed", "archive", "check_room", "enlarge_bicubic", "place", "used", "write"]
+__all__ = ["Placed", "archive", "enlarge_bicubic", "place", "write"]
 
 _LONGEST_STEM = 80  # characters, of up to 4 bytes: file systems end at 255 bytes, and gradio adds its own
 
@@ -61,17 +60,21 @@ def place(
     return Placed(download, shown / f"{index}-bicubic.png", shown / f"{index}-network.png")
 
 
-def write(placed: Placed, content: Content, result: Content) -> None:
-    """Write the three files.
+def write(placed: Placed, content: Content, result: Content, check: Callable[[], None]) -> None:
+    """Write the three files, the one to download last.
+
+    Args:
+        check: is called before each, and may raise.
 
     Raises:
         ImageError: they cannot be written.
     """
-    files.write(placed.download, result)
     # With the colour profile, so that the browser shows both as they are.
     still, enlarged = (files.stripped(_first(each)) for each in (content, result))
-    files.write(placed.bicubic, enlarge_bicubic(still, files.size(enlarged)))
-    files.write(placed.network, enlarged)
+    bicubic = enlarge_bicubic(still, files.size(enlarged))
+    for path, picture in ((placed.bicubic, bicubic), (placed.network, enlarged), (placed.download, result)):
+        check()
+        files.write(path, picture)
 
 
 def _first(content: Content) -> Picture:
@@ -92,25 +95,3 @@ def archive(folder: Path, placed: Sequence[Placed]) -> Path:
         for result in placed:
             file.write(result.download, result.download.name)
     return path
-
-
-def check_room(folder: Path, most: int) -> None:
-    """Whether the page's files, those of ``folder``'s parent, are within their limit of bytes.
-
-    Raises:
-        AdderSRError: they are not.
-    """
-    if used(folder.parent) > most:
-        raise AdderSRError("the page has no more room for results at present; try again in an hour")
-
-
-def used(folder: Path) -> int:
-    """Bytes of all files in a folder, at any depth."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size
-            except OSError:  # it has just been deleted
-                continue
-    return total

@@ -1,13 +1,14 @@
-"""Several pictures, one after the other, in a thread that tells how far it is and can be stopped."""
+"""Several pictures, one after the other, in another thread; it tells how far it is, and can be stopped."""
 
 import os
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 from torch import Tensor
@@ -18,24 +19,18 @@ from addersr.images.files import Animation
 from addersr.inference.enlarge import check_pixels, enlarge
 from addersr.inference.sizes import Wanted
 from addersr.page.networks import Network, Networks
-from addersr.page.results import Placed, archive, check_room, place, write
+from addersr.page.results import Placed, archive, place, write
+from addersr.page.store import Store
 
-__all__ = ["MAX_FILES", "SCALES", "Limits", "Order", "Outcome", "Refused", "Run", "Upscaled", "order_of"]
+__all__ = ["MAX_FILES", "MAX_PIXELS", "SCALES", "Order", "Outcome", "Refused", "Run", "Upscaled", "order_of"]
 
 MAX_FILES = 20
 """Pictures at once."""
 
+MAX_PIXELS = 24_000_000
+"""Of a result, all its frames together, unless told otherwise: one that a browser still shows well."""
+
 SCALES = (2, 3, 4)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the page allows."""
-
-    max_pixels: int = 24_000_000
-    """Of a result, all its frames together: one that a browser still shows well."""
-    disk: int = 2 * 2**30
-    """Bytes that all uploads and results take together."""
 
 
 @dataclass(frozen=True)
@@ -107,51 +102,59 @@ class _StoppedError(Exception):
 
 
 class Run:
-    """Does an order in a thread of its own; a picture that fails does not stop the others.
-
-    One run computes at a time (`Networks.lock`); the others wait for it.
+    """Does an order; a picture that fails does not stop the others.
 
     Args:
-        folder: takes the results; it is there, and belongs to this run.
+        store: where its results have a room.
+        max_pixels: the most of a result, all its frames together.
 
     Attributes:
+        folder: takes the results.
         outcomes: of the pictures done so far, in their order.
         share: of the picture at hand that is computed, 0 to 1.
         archive: all results in one file, when the run has ended and there are several.
         begun: `time.perf_counter` when it came to compute; None while it waits.
     """
 
-    def __init__(self, networks: Networks, order: Order, folder: Path, limits: Limits) -> None:
+    def __init__(self, networks: Networks, order: Order, store: Store, max_pixels: int = MAX_PIXELS) -> None:
         self.order = order
-        self.folder = folder
+        self.folder = store.room()
         self.outcomes: list[Outcome] = []
         self.share = 0.0
         self.archive: Path | None = None
         self.begun: float | None = None
         self._networks = networks
-        self._limits = limits
+        self._store = store
+        self._max_pixels = max_pixels
+        self._give_up: Callable[[], object] = lambda: None  # before its turn has come
         self._stop = Event()
+        self._ended = Event()
         self._names: set[str] = set()
-        # It must not keep a program alive that has ended.
-        self._thread = Thread(target=self._work, name="addersr-page-run", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+    def start(self, executor: Executor) -> None:
+        """Wait for a turn; ``executor`` has one thread, because a network does one picture at a time."""
+        turn = executor.submit(self._work)
+        turn.add_done_callback(lambda _: self._ended.set())
+        self._give_up = turn.cancel
 
     def stop(self) -> None:
-        """Give up as soon as the network has done the tile at hand; what is done already is kept."""
+        """Give up, at the latest when the network has done the tile at hand; what is done already is kept."""
         self._stop.set()
+        self._give_up()
 
     @property
     def stopped(self) -> bool:
         """Whether it was told to stop before all was done."""
         return self._stop.is_set() and len(self.outcomes) < len(self.order.pictures)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self._ended.is_set()
+
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the end, at most so long; whether it has come."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        return self._ended.wait(seconds)
 
     @property
     def results(self) -> list[Upscaled]:
@@ -159,27 +162,15 @@ class Run:
         return [outcome for outcome in self.outcomes if isinstance(outcome, Upscaled)]
 
     def _work(self) -> None:
-        try:
-            with self._turn():
-                self.begun = time.perf_counter()
-                for picture in self.order.pictures:
-                    self._check()
-                    self.share = 0.0
-                    self.outcomes.append(self._outcome(picture))
-        except _StoppedError:
-            pass
+        self.begun = time.perf_counter()
+        with suppress(_StoppedError):
+            for picture in self.order.pictures:
+                self._check()
+                self.share = 0.0
+                self.outcomes.append(self._outcome(picture))
         if len(self.results) > 1:
             with suppress(OSError):  # each can still be had by itself
                 self.archive = archive(self.folder, [result.placed for result in self.results])
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        while not self._networks.lock.acquire(timeout=0.1):
-            self._check()
-        try:
-            yield
-        finally:
-            self._networks.lock.release()
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -205,8 +196,10 @@ class Run:
         return Refused(picture.name, reason.removeprefix(f"{picture.name}: "))
 
     def _upscale(self, picture: Path) -> Upscaled:
-        order, most = self.order, self._limits.max_pixels
-        check_room(self.folder, self._limits.disk)
+        order, most = self.order, self._max_pixels
+        self._store.check()
+        if not picture.is_file():
+            raise ImageError("it is no longer here; upload it again")
         network = self._networks.get(order.model, order.scale, order.precision)
         upscaler = network.upscaler
         content = files.read_any(picture, max_pixels=most // order.scale**2)
@@ -227,7 +220,7 @@ class Run:
             result = enlarge(upscaler, content, size, self._advance)
         seconds = time.perf_counter() - started
         self._check()
-        write(placed, content, result)
+        write(placed, content, result, self._check)
         each = network.per_pixel
         return Upscaled(
             name=picture.name,
@@ -267,4 +260,6 @@ def order_of(
     pictures: Sequence[str] | None, model: str, scale: int, precision: str, self_ensemble: bool
 ) -> Order:
     """An `Order` of what the page's fields hold."""
+    if scale in SCALES:  # of programs it may come as 2.0
+        scale = SCALES[SCALES.index(scale)]
     return Order(tuple(map(Path, pictures or ())), model, scale, precision, self_ensemble)

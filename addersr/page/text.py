@@ -14,10 +14,15 @@ STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 """CSS."""
 
 
-def progress(run: Run) -> str:
-    """How far a run is: which file, how much of it, the bar of all, and how long it may still take."""
+def progress(run: Run, before: int = 0) -> str:
+    """How far a run is: which file, how much of it, the bar of all, and how long it may still take.
+
+    Args:
+        before: how many runs have their turn before it.
+    """
     if run.begun is None:
-        return _bar("Waiting for a turn: another picture is being computed.", 0.0, "")
+        what = f"{before} are before you" if before > 1 else "another is being computed"
+        return _bar(f"Waiting for a turn: {what}.", 0.0, "")
     count, done = len(run.order.pictures), len(run.outcomes)
     if done == count:
         return _bar("Finishing", 1.0, "")
@@ -78,6 +83,8 @@ def _outcome(outcome: Outcome) -> str:
         energy = f"about {_energy(outcome.energy_mj)} of arithmetic"
         if outcome.twin_energy_mj != outcome.energy_mj:
             energy += f"; its convolutional twin {_energy(outcome.twin_energy_mj)}"
+        if outcome.twin_energy_mj < outcome.energy_mj:
+            energy += " (in so few bits the power activation outweighs what the additions save)"
         facts.append(energy)
     return f"<li><b>{name}</b>{''.join(f'<span>{fact}</span>' for fact in facts)}</li>"
 

@@ -106,9 +106,12 @@ def test_the_queue_is_bounded_and_there_is_no_way_past_it(serve, large, photo):
         assert first.status_code == 200
         with server.stream("GET", f"call/upscale/{first.json()['event_id']}") as events:
             next(events.iter_lines())  # it has begun
-            assert server.post("call/upscale", json=call(paths[1])).status_code == 200
-            full = server.post("call/upscale", json=call(paths[1]))
-            assert full.status_code == 503 and "Queue is full" in full.text
+            second = server.post("call/upscale", json=call(paths[1])).json()
+            with server.stream("GET", f"call/upscale/{second['event_id']}") as waits:
+                next(waits.iter_lines())
+                third = server.post("call/upscale", json=call(paths[1])).json()
+                full = server.get(f"call/upscale/{third['event_id']}").text
+                assert "event: error" in full and "Too many are waiting" in full
             assert server.post("run/upscale", json=call(paths[1])).status_code == 404
 
 

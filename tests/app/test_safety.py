@@ -1,6 +1,8 @@
 """What the running program refuses. Each request is one that gradio, or an earlier release of it, would answer."""
 
 import re
+import socket
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -141,9 +143,37 @@ def test_it_tells_nobody_where_its_files_are(server, text):
     assert "not a PNG" in events and str(Path(path).parent) not in events
 
 
-def test_another_site_may_not_use_it(server, address):
-    answer = server.options(
-        "gradio_api/call/upscale",
-        headers={"Origin": "https://example.org", "Access-Control-Request-Method": "POST"},
-    )
+def test_another_site_may_not_use_it(server, photo):
+    theirs = {"Origin": "https://example.org"}
+    with photo.open("rb") as file:
+        assert server.post("gradio_api/upload", files={"files": file}, headers=theirs).status_code == 403
+    asked = {**theirs, "Access-Control-Request-Method": "POST"}
+    answer = server.options("gradio_api/call/upscale", headers=asked)
     assert answer.headers.get("access-control-allow-origin") not in ("*", "https://example.org")
+    assert server.get("", headers={"Host": "example.org"}).status_code == 421
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(address, server, folder, photo):
+    url = httpx.URL(address)
+    before = set(folder.iterdir())
+    head = (
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {url.host}:{url.port}\r\nContent-Length: 900000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        '--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    )
+    with socket.create_connection((url.host, url.port)) as connection:
+        connection.sendall(head.encode() + bytes(500_000))
+        while set(folder.iterdir()) == before:  # until it has begun
+            time.sleep(0.01)
+    deadline = time.monotonic() + 60
+    while set(folder.iterdir()) != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_what_is_no_file_or_has_gone_is_to_be_uploaded_again(server, photo):
+    (path,) = upload(server, photo).json()
+    for gone in (str(Path(path).parent), path):
+        Path(path).unlink(missing_ok=True)
+        _, events = call(server, {"path": gone})
+        assert "no longer here; upload it again" in events

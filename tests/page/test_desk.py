@@ -1,51 +1,94 @@
+import os
 import time
 
 import pytest
 
 from addersr.errors import UsageError
-from addersr.page import desk as desk_module
 from addersr.page.desk import Desk
-from addersr.page.run import Limits, Order
+from addersr.page.run import Order
+from addersr.page.store import LIFETIME
 
 
 @pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "page"
-    path.mkdir()
-    return path
+def desk(networks, store):
+    desk = Desk(networks, store, queue=1)
+    yield desk
+    desk.close()
 
 
 @pytest.fixture
-def desk(networks, folder):
-    return Desk(networks, folder, Limits())
+def order(photo):
+    return Order((photo,), "tiny")
 
 
-def test_files_go_when_their_user_leaves(desk, folder, photo):
-    mine, other = desk.begin("me", Order((photo,), "tiny")), desk.begin("you", Order((photo,), "tiny"))
+def age(path):
+    then = time.time() - LIFETIME - 5
+    os.utime(path, (then, then))
+
+
+def test_files_go_when_their_user_leaves(desk, store, order):
+    mine, other = desk.begin("me", order), desk.begin("you", order)
     assert mine.wait(60) and other.wait(60)
     assert desk.latest("me") is mine and desk.latest("you") is other
     desk.leave("me")
     assert desk.latest("me") is None
-    assert list(folder.iterdir()) == [other.folder]
+    assert list(store.folder.iterdir()) == [other.folder]
     assert other.results[0].placed.download.exists()
 
 
-def test_a_run_stops_when_its_user_leaves(desk, networks, folder, photo):
-    with networks.lock:
-        run = desk.begin("me", Order((photo,), "tiny"))
-        desk.leave("me")
-        assert run.wait(0) and run.stopped
-    assert list(folder.iterdir()) == []
+def test_who_waits_is_told_behind_how_many_and_too_many_are_refused(desk, held, order):
+    first = desk.begin("me", order)
+    assert held.reached.wait(60)
+    second = desk.begin("you", order)
+    assert (desk.before(first), desk.before(second)) == (0, 1)
+    with pytest.raises(UsageError, match="Too many are waiting"):
+        desk.begin("them", order)
+    desk.leave("you")
+    assert second.stopped and not second.folder.exists()
+    third = desk.begin("them", order)
+    held.go.set()
+    assert first.wait(60) and third.wait(60)
+    assert desk.before(third) == 0 and len(third.results) == 1
 
 
-def test_files_go_after_their_time(desk, folder, photo, monkeypatch):
-    monkeypatch.setattr(desk_module, "LIFETIME", 0.0)
-    old = desk.begin("me", Order((photo,), "tiny"))
-    assert old.wait(60)
-    time.sleep(0.01)
-    new = desk.begin("you", Order((photo,), "tiny"))
-    assert list(folder.iterdir()) == [new.folder]
+def test_results_go_an_hour_after_they_were_looked_at(desk, store, order):
+    seen, forgotten = desk.begin("me", order), desk.begin("you", order)
+    assert seen.wait(60) and forgotten.wait(60)
+    age(seen.folder)
+    age(forgotten.folder)
+    assert desk.latest("me") is seen
+    desk.tidy()
+    assert desk.latest("me") is seen and desk.latest("you") is None
+    assert list(store.folder.iterdir()) == [seen.folder]
+
+
+def test_a_run_keeps_its_pictures_and_results_however_long_it_takes(desk, store, held, photo):
+    """An upload has a folder of its own, as gradio makes it."""
+    uploads = []
+    for name in ("a", "b", "unused"):
+        (store.folder / name).mkdir()
+        uploads.append(store.folder / name / photo.name)
+        uploads[-1].write_bytes(photo.read_bytes())
+    computing = desk.begin("me", Order((uploads[0],), "tiny"))
+    assert held.reached.wait(60)
+    waiting = desk.begin("you", Order((uploads[1],), "tiny"))
+    for path in store.folder.iterdir():
+        age(path)
+    desk.tidy()
+    assert set(store.folder.iterdir()) == {
+        uploads[0].parent, uploads[1].parent, computing.folder, waiting.folder,
+    }  # fmt: skip
+    held.go.set()
+    assert waiting.wait(60) and len(waiting.results) == 1
+
+
+def test_a_desk_that_is_closed(desk, store, held, order):
+    run = desk.begin("me", order)
+    assert held.reached.wait(60)
+    waiting = desk.begin("you", order)
+    held.go.set()
     desk.close()
-    assert list(folder.iterdir()) == []
+    assert run.ended and waiting.ended
+    assert list(store.folder.iterdir()) == []
     with pytest.raises(UsageError, match="closing down"):
-        desk.begin("me", Order((photo,), "tiny"))
+        desk.begin("me", order)

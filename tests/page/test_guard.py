@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
+from starlette.requests import ClientDisconnect
 
+from addersr.page import guard as guard_module
 from addersr.page.guard import Guard
 
 
@@ -24,8 +27,8 @@ class Server:
         await send({"type": "http.response.body", "body": b""})
 
 
-def ask(guard, path, *, body=None, length=True, chunked=False, parts=1):
-    """The status of an answer."""
+def ask(guard, path, *, body=None, length=True, chunked=False, parts=1, **others):
+    """The status of an answer; ``others`` are further headers."""
     method = "GET" if body is None else "POST"
     body = body or b""
     step = -(-len(body) // parts) or 1
@@ -44,6 +47,7 @@ def ask(guard, path, *, body=None, length=True, chunked=False, parts=1):
 
     headers = [(b"content-length", str(len(body)).encode())] if length else []
     headers += [(b"transfer-encoding", b"chunked")] if chunked else []
+    headers += [(name.encode(), value.encode()) for name, value in others.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
     asyncio.run(guard(scope, receive, send))
     return answers[0]["status"]
@@ -55,8 +59,9 @@ def server():
 
 
 @pytest.fixture
-def guard(server, tmp_path):
-    return Guard(server, folder=tmp_path, most=1000, disk=100_000)
+def guard(server, store):
+    store.most = 100_000
+    return Guard(server, store, most=1000)
 
 
 @pytest.mark.parametrize(
@@ -114,18 +119,19 @@ def test_the_length_of_a_call_has_a_limit(guard, server):
     assert len(server.bodies) == 1
 
 
-def test_uploads_have_limits(guard, server, tmp_path):
+def test_uploads_have_limits(guard, server, store):
     assert ask(guard, "/gradio_api/upload", body=bytes(1000)) == 200
     assert ask(guard, "/gradio_api/upload", body=bytes(1000 + 2**16 + 1)) == 413
     assert ask(guard, "/gradio_api/upload", body=b"x", length=False) == 411
     assert ask(guard, "/gradio_api/upload", body=b"x", chunked=True) == 411
-    (tmp_path / "there").write_bytes(bytes(99_500))
+    (store.folder / "there").mkdir()
+    (store.folder / "there" / "a.png").write_bytes(bytes(99_500))
     assert ask(guard, "/gradio_api/upload/", body=bytes(1000)) == 507
     assert ask(guard, "/gradio_api/upload", body=bytes(400)) == 200
     assert [len(body) for body in server.bodies] == [1000, 400]
 
 
-def test_uploads_that_are_under_way_count(tmp_path):
+def test_uploads_that_are_under_way_count(store):
     inner = []
 
     async def app(scope, receive, send):
@@ -135,7 +141,77 @@ def test_uploads_that_are_under_way_count(tmp_path):
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     status: list[int] = []
-    guard = Guard(app, folder=tmp_path, most=1000, disk=1000)
+    store.most = 1000
+    guard = Guard(app, store, most=1000)
     assert ask(guard, "/gradio_api/upload", body=bytes(600)) == 200
     assert status == [507]
     assert ask(guard, "/gradio_api/upload", body=bytes(600)) == 200
+
+
+def test_what_is_left_of_an_upload_that_breaks_off_goes(store):
+    """As gradio has it: in a file beside the folders, which another upload that goes on has, too."""
+
+    async def app(scope, receive, send):
+        inner.append(store.folder / f"tmp{len(inner)}")
+        mine = inner[-1]
+        mine.write_bytes(b"half")
+        if len(inner) == 1:
+            second = asyncio.to_thread(ask, guard, "/gradio_api/upload", body=b"second")
+            with pytest.raises(IndexError):  # it has no answer either
+                await second
+            kept.append(mine.exists())
+        raise ClientDisconnect
+
+    inner: list[Path] = []
+    kept: list[bool] = []
+    guard = Guard(app, store, most=1000)
+    with pytest.raises(IndexError):
+        ask(guard, "/gradio_api/upload", body=b"first")
+    assert kept == [True]
+    assert len(inner) == 2 and list(store.folder.iterdir()) == []
+
+
+def test_an_upload_that_pauses_for_too_long_is_given_up(store, monkeypatch):
+    monkeypatch.setattr(guard_module, "_PATIENCE", 0.01)
+    told = []
+
+    async def app(scope, receive, send):
+        told.append(await receive())
+
+    async def never():
+        await asyncio.Event().wait()
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": [(b"content-length", b"5")],
+    }  # fmt: skip
+    asyncio.run(Guard(app, store, most=1000)(scope, never, never))
+    assert told == [{"type": "http.disconnect"}]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:7860", 200), ("127.0.0.1", 200), ("[::1]:7860", 200), ("LOCALHOST", 200),
+        ("pictures.example", 200), ("evil.example:7860", 421), ("127.0.0.1.evil.example", 421), ("", 421),
+        ("[::1", 421),
+    ],
+)  # fmt: skip
+def test_it_answers_to_its_own_names_alone(server, store, host, status):
+    assert ask(Guard(server, store, most=1000, names={"pictures.example"}), "/", host=host) == status
+    assert ask(Guard(server, store, most=1000), "/", host=host) == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1:7860", 200), ("https://pictures.example", 200), ("http://127.0.0.1:3000", 403),
+        ("https://evil.example", 403), ("null", 403), ("http://[", 403), ("http://127.0.0.1:7860@evil.example", 403),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["upload", "queue/join", "upload_progress"])
+def test_other_sites_may_not_use_it(server, store, origin, status, path):
+    guard = Guard(server, store, most=1000, names={"pictures.example", "127.0.0.1"})
+    headers = {"host": "127.0.0.1:7860", "origin": origin}
+    body = None if path == "upload_progress" else b"{}"
+    assert ask(guard, f"/gradio_api/{path}", body=body, **headers) == status
+    assert len(server.bodies) == (status == 200)

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
-from addersr.errors import AdderSRError
 from addersr.images import files
 from addersr.images.files import Picture
 from addersr.images.resize import imresize
-from addersr.page.results import check_room, enlarge_bicubic, place, used
+from addersr.page.results import enlarge_bicubic, place
 
 
 @pytest.mark.parametrize(
@@ -47,13 +46,3 @@ def test_the_slider_s_pictures_have_no_metadata_and_all_transparency(begin, tmp_
         assert np.array_equal(files.read(path).alpha, imresize(alpha, 2))
     assert [files.read(p).xmp for p in (placed.bicubic, placed.network)] == [None, None]
     assert files.read(placed.download).xmp is not None
-
-
-def test_room_is_what_all_folders_take_together(tmp_path):
-    for name in ("a/b", "c"):
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "file").write_bytes(bytes(50))
-    assert used(tmp_path) == 100
-    check_room(tmp_path / "c", 100)
-    with pytest.raises(AdderSRError, match="no more room"):
-        check_room(tmp_path / "c", 99)

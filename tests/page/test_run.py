@@ -1,6 +1,6 @@
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
@@ -14,30 +14,12 @@ from addersr.images.resize import imresize
 from addersr.inference.upscaler import Upscaler
 from addersr.page import networks as networks_module
 from addersr.page.networks import Networks
-from addersr.page.run import MAX_FILES, Limits, Order, Refused, Run, Upscaled
+from addersr.page.run import MAX_FILES, Order, Refused, Run, Upscaled, order_of
 
 
 def end(run):
     assert run.wait(60)
     return run.outcomes
-
-
-@pytest.fixture
-def held(network):
-    """The network waits at its entrance; told to go on by `go`, `reached` when it is there."""
-
-    class Held:
-        go, reached, calls = Event(), Event(), 0
-
-    def wait(_module, _inputs):
-        Held.calls += 1
-        Held.reached.set()
-        assert Held.go.wait(60)
-
-    hook = network.upscaler.model.head.register_forward_pre_hook(wait)
-    yield Held
-    Held.go.set()
-    hook.remove()
 
 
 def test_both_pictures_and_the_true_file(begin, network, photo):
@@ -114,21 +96,22 @@ def test_one_result_needs_no_archive(begin, photo, text):
 
 
 def test_a_result_that_is_too_large_is_refused(begin, photo):
-    (refused,) = end(begin(photo, limits=Limits(max_pixels=44 * 30 * 4 - 1)))
+    (refused,) = end(begin(photo, max_pixels=44 * 30 * 4 - 1))
     assert "44 x 30 is too many pixels" in refused.reason
-    (done,) = end(begin(photo, limits=Limits(max_pixels=44 * 30 * 4)))
+    (done,) = end(begin(photo, max_pixels=44 * 30 * 4))
     assert isinstance(done, Upscaled)
 
 
 def test_what_comes_between_has_a_limit_too(begin, tmp_path):
     """The largest on the way to x3, by two passes of x2, is 16 times the picture; at most 4 times the budget."""
     files.write(tmp_path / "thin.png", Picture(np.zeros((1, 100, 3), np.uint8)))
-    (done,) = end(begin(tmp_path / "thin.png", scale=3, limits=Limits(max_pixels=900)))
+    (done,) = end(begin(tmp_path / "thin.png", scale=3, max_pixels=900))
     assert done.result_size == (300, 3)
 
 
-def test_there_is_a_limit_on_the_disk(begin, photo):
-    (refused,) = end(begin(photo, limits=Limits(disk=-1)))
+def test_there_is_a_limit_on_the_disk(begin, store, photo):
+    store.most = -1
+    (refused,) = end(begin(photo))
     assert "no more room" in refused.reason
 
 
@@ -138,7 +121,7 @@ def test_a_name_that_is_too_long_is_cut(begin, photo):
     assert done.placed.download.name == "ä" * 80 + "_x2.jpg"
 
 
-def test_energy_counts_passes_views_and_halos(begin, network, weights, photo, tmp_path, monkeypatch):
+def test_energy_counts_passes_views_and_halos(begin, network, weights, store, executor, photo, monkeypatch):
     model = network.upscaler.model
     once = estimate(model, 30, 44)
     (plain,) = end(begin(photo))
@@ -150,10 +133,8 @@ def test_energy_counts_passes_views_and_halos(begin, network, weights, photo, tm
     assert twice.energy_mj == pytest.approx(5 * plain.energy_mj)
 
     monkeypatch.setattr(networks_module, "_LARGEST_TILE", 22)
-    folder = tmp_path / "tiled" / "run"
-    folder.mkdir(parents=True)
-    run = Run(Networks([str(weights)], device="cpu"), Order((photo,), "tiny"), folder, Limits())
-    run.start()
+    run = Run(Networks([str(weights)], device="cpu"), Order((photo,), "tiny"), store)
+    run.start(executor)
     (tiled,) = end(run)
     halo = model.radius
     # Two columns of 22 and two rows of 15, each with a halo on one side of each axis.
@@ -173,7 +154,7 @@ def test_stop_ends_at_the_next_call_of_the_network(begin, held, photo):
     assert list(run.folder.glob("*.jpg")) == []
 
 
-def test_stop_keeps_what_is_done(begin, network, photo):
+def test_stop_keeps_what_is_done(begin, network, executor, photo):
     calls, run = [], begin(photo, photo, photo, photo, start=False)
 
     def second(_module, _inputs):
@@ -182,23 +163,45 @@ def test_stop_keeps_what_is_done(begin, network, photo):
             run.stop()
 
     hook = network.upscaler.model.head.register_forward_pre_hook(second, prepend=True)
-    run.start()
+    run.start(executor)
     outcomes = end(run)
     hook.remove()
     assert [outcome.name for outcome in outcomes] == ["holiday.jpg"] * 2
     assert run.stopped and run.archive is not None
 
 
-def test_one_run_computes_at_a_time(begin, held, photo):
-    first, second = begin(photo), begin(photo)
+def test_a_run_that_waits_ends_at_once_when_it_is_stopped(begin, held, photo):
+    first, second, third = begin(photo), begin(photo), begin(photo)
     assert held.reached.wait(60)
-    assert not second.wait(0.3)
-    assert (first.begun is None) != (second.begun is None)
-    waiting = first if first.begun is None else second
-    waiting.stop()
-    assert end(waiting) == [] and held.calls == 1
+    second.stop()
+    assert second.wait(0) and second.stopped and second.begun is None
+    assert held.calls == 1 and not first.ended and not third.ended
     held.go.set()
-    assert len(end(second if waiting is first else first)) == 1
+    assert len(end(first)) == len(end(third)) == 1
+    assert first.begun < third.begun and second.outcomes == []
+
+
+def test_stop_between_the_files_of_a_result(begin, photo, monkeypatch):
+    run = begin(photo, start=False)
+    whole = files.write
+
+    def write(path, *rest, **options):
+        whole(path, *rest, **options)
+        run.stop()
+
+    monkeypatch.setattr("addersr.page.results.files.write", write)
+    with ThreadPoolExecutor(1) as executor:
+        run.start(executor)
+        assert end(run) == [] and run.stopped
+    assert list(run.folder.glob("*.jpg")) == []
+
+
+@pytest.mark.parametrize("scale", [2, 2.0])
+def test_a_scale_is_a_whole_number_however_it_is_written(scale):
+    order = order_of(["a.png"], "tiny", scale, "float32", False)
+    assert type(order.scale) is int
+    with pytest.raises(UsageError, match=r"got 2\.5"):
+        order_of(["a.png"], "tiny", 2.5, "float32", False)
 
 
 def test_an_error_of_our_own_is_told_and_logged(begin, photo, monkeypatch, capsys):
