@@ -43,22 +43,6 @@ SAMPLES = Path(__file__).parent / "data" / "samples"
 DISK_FACTOR = 40
 """All uploads and results together, in pictures of the largest size that is taken."""
 
-PASTE = """<script>
-// Pictures that are pasted anywhere, or dropped beside the field, go where a click would put them.
-function offer(event, data) {
-    const input = document.querySelector("#pictures input[type=file]");
-    if (event.defaultPrevented || !input || !data || !data.files.length) return;
-    event.preventDefault();
-    const files = new DataTransfer();
-    for (const file of data.files) files.items.add(file);
-    input.files = files.files;
-    input.dispatchEvent(new Event("change", {bubbles: true}));
-}
-document.addEventListener("paste", event => offer(event, event.clipboardData));
-document.addEventListener("drop", event => offer(event, event.dataTransfer));
-document.addEventListener("dragover", event => event.preventDefault());
-</script>"""
-
 Update: TypeAlias = Any
 """What gradio takes for a component: a value, or what else of it changes."""
 
@@ -353,7 +337,7 @@ def launch(
         app_kwargs={"middleware": [guard]},
         theme=theme,
         css=text.STYLE,
-        head=PASTE,
+        head=f"<script>{text.SCRIPT}</script>",
         footer_links=["api", "gradio", "settings"],
         state_session_capacity=200,
         run_history=False,

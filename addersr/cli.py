@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from addersr import __version__
 from addersr.errors import AdderSRError, UsageError
+from addersr.printable import printable
 
 COMMANDS = {
     "upscale": ("addersr.inference.command", "enlarge pictures"),
@@ -69,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: object) -> None:
-    """Print one line, whatever line breaks a file's name brings."""
-    print("addersr: error:", " ".join(str(error).splitlines()), file=sys.stderr)
+    """Print one line, whatever a file's name brings."""
+    print("addersr: error:", printable(str(error)), file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -53,7 +53,7 @@ def test_each_command_has_help(command: str) -> None:
             "argument --bits: invalid choice",
         ),
         (["upscale", "x", "-o", "y", "--prec", "int8"], "--prec int8 (see `addersr upscale --help`)"),
-        (["upscale", "x", "-o", "y", "--some\nthing"], "unrecognized arguments: --some thing"),
+        (["upscale", "x", "-o", "y", "--some\nthing"], r"unrecognized arguments: --some\nthing"),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(words: list[str], message: str) -> None:

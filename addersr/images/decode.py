@@ -1,6 +1,6 @@
 """From what Pillow opens to pictures: channels, depth, transparency, colour, and what the file says besides."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from addersr.images.iptc import find_iptc
-from addersr.images.metadata import raw_profile, upright_exif, upright_xmp, xmp_orientation
+from addersr.images.metadata import exif_resolution, raw_profile, upright_exif, upright_xmp, xmp_orientation
 from addersr.images.picture import Animation, NotReadError, Picture, Samples
-from addersr.images.png16 import bit_depth, read_png16
+from addersr.images.png16 import bit_depth, colour_chunks, read_png16
 from addersr.images.profiles import profile_space, srgb_profile, through_profile
 from addersr.images.tiff import Tiff, read_16bit
 
@@ -18,6 +18,7 @@ __all__ = ["decode", "decode_animation", "decode_grey_alpha", "is_animation", "t
 
 _MODES = frozenset(["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK", "LAB"])
 _MOST_FRAMES = 10_000
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 _ROWS = 256  # taken at a time
 
 
@@ -41,6 +42,9 @@ class _About:
     icc_profile: bytes | None
     xmp: bytes | None
     iptc: bytes | None
+    resolution: tuple[float, float] | None
+    """Of the upright picture."""
+    colour: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def decode(image: Image.Image, file: BinaryIO, tiff: Tiff | None) -> Picture:
@@ -58,7 +62,7 @@ def decode(image: Image.Image, file: BinaryIO, tiff: Tiff | None) -> Picture:
         samples = read_16bit(file, tiff, cast(TiffImagePlugin.TiffImageFile, image))
         return _assemble(_decode_8bit(image, about) if samples is None else _split(samples), about, "tiff")
     image.load()  # first, because PNG may put its metadata behind the picture
-    about = _about(image)
+    about = _about(image, file)
     depth = bit_depth(file) if image.format == "PNG" else 8
     if depth == 16:
         return _assemble(_decode_png16(image, file), about, "png")
@@ -72,9 +76,7 @@ def decode(image: Image.Image, file: BinaryIO, tiff: Tiff | None) -> Picture:
 def decode_grey_alpha(tiff: Tiff) -> Picture:
     """The picture of a TIFF for which `Tiff.is_grey_alpha_16bit` holds; Pillow does not open these."""
     about = _about_tiff(tiff)
-    about = _About(
-        tiff.orientation or about.orientation, about.exif, about.icc_profile, about.xmp, about.iptc
-    )
+    about = replace(about, orientation=tiff.orientation or about.orientation)
     return _assemble(_split(tiff.read_grey_alpha()), about, "tiff")
 
 
@@ -113,7 +115,7 @@ def decode_animation(image: Image.Image, file: BinaryIO, max_pixels: int) -> Ani
         frames.append(_decode_8bit(image, None))
         durations.append(float(image.info.get("duration", 0)))
         is_last = _is_last(image)
-    about = _about(image)
+    about = _about(image, file)
     return Animation(
         tuple(_assemble(frame._replace(grey=False), about, _format(image)) for frame in frames),
         tuple(durations),
@@ -144,7 +146,7 @@ def turns(image: Image.Image) -> bool:
     """Whether the picture that a file holds, opened but not loaded, lies on its side: height and width are swapped."""
     if isinstance(image, TiffImagePlugin.TiffImageFile) and ExifTags.Base.Orientation in image.tag_v2:
         return False  # Pillow's size is that of the upright picture
-    return (_orientation_and_exif(image)[0] or xmp_orientation(image.info.get("xmp"))) in (5, 6, 7, 8)
+    return (_orientation_and_exif(image)[0] or xmp_orientation(image.info.get("xmp"))) in _SIDEWAYS
 
 
 def _orientation_and_exif(image: Image.Image) -> tuple[int | None, bytes | None]:
@@ -157,20 +159,45 @@ def _orientation_and_exif(image: Image.Image) -> tuple[int | None, bytes | None]
     return upright_exif(raw)
 
 
-def _about(image: Image.Image) -> _About:
+def _about(image: Image.Image, file: BinaryIO) -> _About:
     """Of a loaded file."""
     xmp = image.info.get("xmp")
     orientation, exif = _orientation_and_exif(image)
     if orientation is None:
         orientation = xmp_orientation(xmp)
     icc_profile = image.info.get("icc_profile") or None
-    return _About(orientation or 1, exif, icc_profile, upright_xmp(xmp), find_iptc(image))
+    return _About(
+        orientation or 1,
+        exif,
+        icc_profile,
+        upright_xmp(xmp),
+        find_iptc(image),
+        _upright(_own_resolution(image), orientation) or _upright(exif_resolution(exif), orientation),
+        colour_chunks(file) if image.format == "PNG" else (),
+    )
+
+
+def _own_resolution(image: Image.Image) -> tuple[float, float] | None:
+    """What the format itself says; where a JPEG does not, Pillow makes 72 of some EXIF."""
+    if _format(image) == "jpeg" and image.info.get("jfif_unit") not in (1, 2):
+        return None
+    return image.info.get("dpi")
+
+
+def _upright(resolution: tuple[float, float] | None, orientation: int | None) -> tuple[float, float] | None:
+    """None for what no file means: BMP has zeros for none, and a JPEG's 16 bits end below 65536."""
+    if resolution is None or not all(0.01 <= each < 65536 for each in resolution):
+        return None
+    across, down = resolution
+    return (down, across) if orientation in _SIDEWAYS else (across, down)
 
 
 def _about_tiff(tiff: Tiff) -> _About:
     """With the orientation that Pillow leaves to be applied: that of XMP, where TIFF itself gives none."""
     orientation = xmp_orientation(tiff.xmp) if tiff.orientation is None else 1
-    return _About(orientation or 1, tiff.exif, tiff.icc_profile, upright_xmp(tiff.xmp), tiff.iptc)
+    exif = tiff.exif
+    resolution = _upright(exif_resolution(exif), tiff.orientation or orientation)
+    return _About(orientation or 1, exif, tiff.icc_profile, upright_xmp(tiff.xmp), tiff.iptc, resolution)
 
 
 def _decode_8bit(image: Image.Image, about: _About | None) -> _Channels:
@@ -232,13 +259,15 @@ def _assemble(channels: _Channels, about: _About, format: str) -> Picture:
         xmp=about.xmp,
         grey=grey,
         iptc=about.iptc,
+        resolution=about.resolution,
+        colour=about.colour,
         format=format,
     )
 
 
 def _turn(array: Samples, orientation: int) -> Samples:
     """Apply EXIF orientation 1 to 8 to the first two axes; any other number does nothing."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _SIDEWAYS:
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         array = array[::-1]

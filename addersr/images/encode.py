@@ -1,15 +1,20 @@
 """From pictures to the bytes of each format, with as much of what they carry as the format holds.
 
-| | depth | transparency | grey | ICC | EXIF, XMP | IPTC | frames |
-| --- | --- | --- | --- | --- | --- | --- | --- |
-| PNG | 8, 16 | yes | yes | yes | yes | as ImageMagick and ExifTool | 8 bits |
-| TIFF | 8, 16 | yes | yes | yes | yes | yes | no |
-| JPEG | 8 | laid on white | yes | yes | yes | yes | no |
-| WebP | 8 | yes | as RGB | yes | yes | no | yes |
-| GIF | 256 colours | on or off | yes | as sRGB | no | no | yes |
-| BMP | 8 | laid on white | yes | as sRGB | no | no | no |
+| | depth | transparency | grey | ICC | EXIF, XMP | IPTC | resolution | frames |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| PNG | 8, 16 | yes | yes | yes | yes | as ImageMagick and ExifTool | yes | 8 bits |
+| TIFF | 8, 16 | yes | yes | yes | yes | yes | yes | no |
+| JPEG | 8 | laid on white | yes | yes | yes | yes | whole numbers | no |
+| WebP | 8 | yes | as RGB | yes | yes | no | that of EXIF | yes |
+| GIF | 256 colours | on or off | yes | as sRGB | no | no | no | yes |
+| BMP | 8 | laid on white | yes | as sRGB | no | no | yes | no |
+
+What a PNG says of its colours beside ICC (gAMA, cHRM, sRGB, cICP) is written to PNG, as it is; no other format has it.
+The resolution is the number that the file gave, which other programs, too, keep where they make a picture larger; so it
+is printed larger.
 """
 
+import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +28,7 @@ from PIL import Image, PngImagePlugin
 from addersr.images import iptc as iptc_box
 from addersr.images.metadata import fit_exif, fit_xmp
 from addersr.images.picture import Animation, Picture, Samples, size
-from addersr.images.png16 import write_png16
+from addersr.images.png16 import COLOUR, write_png16
 from addersr.images.profiles import to_srgb
 from addersr.images.tiff import write_tiff
 
@@ -35,6 +40,7 @@ ANIMATED = ("png", "webp", "gif")
 _ROWS = 64  # computed at a time, which bounds the memory
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's own conversion to "L"
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0\0\0\0\0"  # iTXt: keyword, uncompressed, no language
+_METRES = 0.0254  # an inch
 _GIF_LONGEST = 655_350  # ms a frame is shown
 
 
@@ -64,7 +70,7 @@ def encode(file: BinaryIO, format: str, shown: Picture | Animation, quality: int
     if format == "tiff":
         write_tiff(
             file, _Channels(picture), exif=picture.exif, icc_profile=picture.icc_profile, xmp=picture.xmp,
-            iptc=picture.iptc,
+            iptc=picture.iptc, resolution=picture.resolution,
         )  # fmt: skip
     elif format == "png" and picture.pixels.dtype == np.uint16:
         write_png16(file, _Channels(picture), _png_chunks(picture))
@@ -77,7 +83,13 @@ def _encode_png(file: BinaryIO, picture: Picture, _quality: int, _lossless: bool
 
 
 def _encode_jpeg(file: BinaryIO, picture: Picture, quality: int, _lossless: bool) -> None:
-    carried = {"icc_profile": picture.icc_profile, "exif": picture.exif or b"", "xmp": picture.xmp or b""}
+    carried: dict[str, Any] = {
+        "icc_profile": picture.icc_profile,
+        "exif": picture.exif or b"",
+        "xmp": picture.xmp or b"",
+    }
+    if picture.resolution is not None and min(picture.resolution) > 0.5:  # else it would be rounded to none
+        carried["dpi"] = picture.resolution
     encoded = _saved(_image(_on_white(picture)), "JPEG", quality=quality, subsampling="4:4:4", **carried)
     if picture.iptc is not None:
         encoded = iptc_box.with_segment(encoded, iptc_box.jpeg_segment(picture.iptc))
@@ -92,7 +104,8 @@ def _encode_webp(file: BinaryIO, picture: Picture, quality: int, lossless: bool)
 
 
 def _encode_bmp(file: BinaryIO, picture: Picture, _quality: int, _lossless: bool) -> None:
-    file.write(_saved(_image(_on_white(_in_srgb(picture))), "BMP"))
+    resolution = picture.resolution or (0, 0)  # which is none; left out, Pillow would write 96
+    file.write(_saved(_image(_on_white(_in_srgb(picture))), "BMP", dpi=resolution))
 
 
 def _encode_gif(file: BinaryIO, picture: Picture, _quality: int, _lossless: bool) -> None:
@@ -176,15 +189,24 @@ def _webp_options(picture: Picture, quality: int, lossless: bool) -> dict[str, A
 def _png_options(picture: Picture) -> dict[str, Any]:
     info = PngImagePlugin.PngInfo()
     for kind, data in _png_chunks(picture):
-        if kind in (b"iTXt", b"zTXt"):
+        if kind in (b"iTXt", b"zTXt", *COLOUR):
             info.add(kind, data)
-    return {"pnginfo": info, "icc_profile": picture.icc_profile, "exif": picture.exif or b""}
+    return {
+        "pnginfo": info,
+        "icc_profile": picture.icc_profile,
+        "exif": picture.exif or b"",
+        "dpi": picture.resolution,
+    }
 
 
 def _png_chunks(picture: Picture) -> list[tuple[bytes, bytes]]:
-    chunks = []
+    # Of a profile and sRGB, a file has one (11.3.2.5).
+    chunks = [chunk for chunk in picture.colour if chunk[0] != b"sRGB" or picture.icc_profile is None]
     if picture.icc_profile is not None:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))
+    if picture.resolution is not None:
+        across, down = (round(each / _METRES) for each in picture.resolution)
+        chunks.append((b"pHYs", struct.pack(">IIB", across, down, 1)))
     if picture.exif is not None:
         chunks.append((b"eXIf", picture.exif.removeprefix(b"Exif\0\0")))
     if picture.xmp is not None:

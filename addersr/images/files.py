@@ -1,9 +1,9 @@
 """Picture files and streams: read and written around the network, with nothing lost on the way.
 
-A file's orientation is applied when it is read; alpha, EXIF, colour profile (ICC), XMP, IPTC, 16-bit depth, "one grey
-channel" and the frames of an animation are carried along and written again, as far as the format written has them
-(`addersr.images.encode`). Not carried: PNG's text chunks and gAMA, comments, Photoshop's other resources, the layers
-and further resolutions of a TIFF.
+A file's orientation is applied when it is read; alpha, EXIF, colour profile (ICC), XMP, IPTC, resolution, PNG's chunks
+about colours, 16-bit depth, "one grey channel" and the frames of an animation are carried along and written again, as
+far as the format written has them (`addersr.images.encode`). Not carried: PNG's text chunks, comments, Photoshop's
+other resources, pixels that are not square without a resolution, the layers and smaller versions of a TIFF.
 """
 
 import errno
@@ -25,6 +25,7 @@ from addersr.images.decode import decode as _decode
 from addersr.images.decode import decode_animation, decode_grey_alpha, is_animation
 from addersr.images.encode import ANIMATED, sample_bytes
 from addersr.images.encode import encode as _encode
+from addersr.images.formats import EXTENSIONS, FORMATS, SUFFIXES, TIFF_MAGIC, format_of
 from addersr.images.jpeg import check_directories
 from addersr.images.picture import (
     Animation,
@@ -59,25 +60,6 @@ __all__ = [
     "write",
 ]
 
-FORMATS = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".jfif": "jpeg",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".gif": "gif",
-    ".bmp": "bmp",
-}
-"""The format that each suffix, in lower case, names."""
-
-SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif", "gif": ".gif", "bmp": ".bmp"}
-"""The suffix that is given to a file of each format."""
-
-EXTENSIONS = frozenset(FORMATS)
-"""The suffixes, in lower case, of the files that are read and written."""
-
 MAX_PIXELS = 2 * 89_478_485
 """The largest picture that is read, in pixels: where Pillow, too, calls a file a decompression bomb."""
 
@@ -88,14 +70,6 @@ _LONGEST_SIDE = {
     "tiff": 2**32 - 1,
     "gif": 65535,
     "bmp": 2**31 - 1,
-}
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_MAGIC = {
-    b"\x89PNG\r\n\x1a\n": "png",
-    b"\xff\xd8\xff": "jpeg",
-    b"GIF8": "gif",
-    b"BM": "bmp",
-    **dict.fromkeys(_TIFF_MAGIC, "tiff"),
 }
 _BYTES_A_PIXEL = 8  # of RGBA in 16 bits; what a stream may hold beside metadata
 _METADATA = 2**26
@@ -138,7 +112,7 @@ def _read(source: str | Path | BinaryIO, max_pixels: int, with_frames: bool) -> 
     with _explained(name, max_pixels), warnings.catch_warnings(), _opened(source, max_pixels) as file:
         # Pillow's warnings are about odd metadata and about sizes that are checked below.
         warnings.simplefilter("ignore")
-        tiff = Tiff(file) if _begins_with(file, *_TIFF_MAGIC) else None
+        tiff = Tiff(file) if _begins_with(file, *TIFF_MAGIC) else None
         if tiff is not None:
             _check_pixels(name, *tiff.size, max_pixels)
             if tiff.pages > 1:
@@ -363,23 +337,6 @@ def _told(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: cannot be written: {reason}; choose another place") from error
     except ValueError as error:  # Pillow: EXIF or XMP longer than a JPEG segment
         raise ImageError(f"{name}: cannot be written: {_first_line(error)}; write PNG instead") from error
-
-
-def format_of(path: Path) -> str | None:
-    """The format of a file by its first bytes, as a name in `FORMATS`.
-
-    None for what begins like none of them, cannot be read, or is no regular file: a pipe is read once only.
-    """
-    try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:
-        return None
-    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-        return "webp"
-    return next((format for magic, format in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def _format_of(path: Path) -> str:

@@ -6,9 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, TypeAlias
 
-__all__ = ["LONG", "SHORT", "UNDEFINED", "Directory", "Entry", "Reader", "entry", "pack", "raw_entries"]
+__all__ = [
+    "LONG",
+    "RATIONAL",
+    "SHORT",
+    "UNDEFINED",
+    "Directory",
+    "Entry",
+    "Reader",
+    "entry",
+    "pack",
+    "raw_entries",
+]
 
-SHORT, LONG, UNDEFINED = 3, 4, 7
+SHORT, LONG, RATIONAL, UNDEFINED = 3, 4, 5, 7
 _TYPE_SIZES = dict(enumerate([1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8], start=1))
 
 

@@ -1,4 +1,4 @@
-"""What a file says about its picture: EXIF, XMP and colour profile, kept true as the picture changes.
+"""What a file says about its picture: EXIF and XMP, kept true as the picture changes, and what EXIF says of it.
 
 Reading turns a picture upright, so the orientation must go from EXIF and XMP, or a viewer would turn it
 again; and upscaling makes it larger, so the sizes they give must follow and the thumbnail, of the old
@@ -10,10 +10,20 @@ import struct
 
 from PIL import ExifTags
 
-__all__ = ["fit_exif", "fit_xmp", "raw_profile", "upright_exif", "upright_xmp", "xmp_orientation"]
+__all__ = [
+    "exif_resolution",
+    "fit_exif",
+    "fit_xmp",
+    "raw_profile",
+    "upright_exif",
+    "upright_xmp",
+    "xmp_orientation",
+]
 
 _EXIF_HEADER = b"Exif\0\0"
 _LONG = 4  # TIFF's type of a 32-bit unsigned integer
+_RATIONAL = 5  # and of two of these, numerator and denominator
+_INCHES = {2: 1.0, 3: 2.54}  # in what EXIF's ResolutionUnit counts by: inch, centimetre
 _ENTRY = 12  # bytes of a directory entry: tag 2, type 2, count 4, value or its offset 4
 _XMP_ORIENTATION = re.compile(
     rb"\s?tiff:Orientation\s*=\s*([\"'])\s*(\d*)\s*\1"
@@ -43,6 +53,17 @@ class _Exif:
     def number(self, kind: str, position: int) -> int:
         value: int = struct.unpack_from(self.order + kind, self.data, position)[0]
         return value
+
+    def fraction(self, position: int) -> float:
+        """The value of the entry at ``position``.
+
+        Raises:
+            KeyError, ZeroDivisionError, struct.error: it is none.
+        """
+        if self.number("H", position + 2) != _RATIONAL:
+            raise KeyError("no fraction")
+        place = self.number("I", position + 8)
+        return self.number("I", place) / self.number("I", place + 4)
 
     def entries(self, directory: int) -> dict[int, int]:
         """Tag -> position, of the directory that begins at ``directory``."""
@@ -143,6 +164,24 @@ def fit_exif(exif: bytes | None, height: int, width: int) -> bytes | None:
         return edited.tobytes()
     except (KeyError, struct.error):
         return None
+
+
+def exif_resolution(exif: bytes | None) -> tuple[float, float] | None:
+    """Pixels an inch, across and down, of XResolution, YResolution and ResolutionUnit; None where they give none."""
+    if exif is None:
+        return None
+    try:
+        parsed = _Exif(exif)
+        entries = parsed.entries(parsed.first)
+        unit = entries.get(ExifTags.Base.ResolutionUnit)
+        factor = _INCHES[2 if unit is None else parsed.number("H", unit + 8)]
+        across, down = (
+            factor * parsed.fraction(entries[tag])
+            for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution)
+        )
+    except (KeyError, ZeroDivisionError, struct.error):
+        return None
+    return across, down
 
 
 def upright_xmp(xmp: bytes | None) -> bytes | None:

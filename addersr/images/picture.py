@@ -68,6 +68,10 @@ class Picture:
     """The file has one channel; the three of ``pixels`` are equal, and one is stored again."""
     iptc: bytes | None = None
     """IPTC's records (IIM), as they are in Photoshop's resource 0x0404."""
+    resolution: tuple[float, float] | None = None
+    """Pixels an inch, across and down, at which it is to be printed, 0.01 to 65535; None where the file gives none."""
+    colour: tuple[tuple[bytes, bytes], ...] = ()
+    """PNG's chunks that say how its colours look (type, data), see `addersr.images.png16.COLOUR`."""
     format: str | None = None
     """What the file was, "png", "jpeg"...; None for a picture that was made here."""
 
@@ -101,9 +105,10 @@ def stripped(picture: Picture) -> Picture: ...
 @overload
 def stripped(picture: Animation) -> Animation: ...
 def stripped(picture: Picture | Animation) -> Picture | Animation:
-    """The same without EXIF, XMP and IPTC; with its colour profile, because the colours depend on it."""
+    """The same without EXIF, XMP, IPTC and resolution; with its colour profile and PNG's chunks of that kind, because
+    the colours depend on them."""
     if isinstance(picture, Picture):
-        return replace(picture, exif=None, xmp=None, iptc=None)
+        return replace(picture, exif=None, xmp=None, iptc=None, resolution=None)
     return picture.map(stripped)
 
 

@@ -1,4 +1,4 @@
-"""PNG at 16 bits a channel, of which Pillow gives and takes the upper 8 bits only.
+"""PNG: at 16 bits a channel, of which Pillow gives and takes the upper 8 bits only; and its chunks about colours.
 
 Reading has Pillow's decoder unpack the file's bytes once as they are and once in the other byte order, so
 that it gives the upper and then the lower bytes. Writing is a small encoder. (torchvision decodes these files
@@ -6,6 +6,7 @@ too, but its decoders are deprecated; imageio goes through Pillow.) PNG specific
 2025): chunks 5.3, filters 9, IDAT 10.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -17,7 +18,10 @@ from PIL import Image
 
 from addersr.images.picture import Rows
 
-__all__ = ["bit_depth", "join_bytes", "read_png16", "write_png16"]
+__all__ = ["COLOUR", "bit_depth", "colour_chunks", "join_bytes", "read_png16", "write_png16"]
+
+COLOUR = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}
+"""The chunks beside a profile that say how colours look (11.3.2), and their lengths; Pillow reads three, writes all."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: PNG's code for grey, grey + alpha, RGB, RGBA
@@ -32,6 +36,25 @@ def bit_depth(file: BinaryIO) -> int:
     depth = file.read(1)[0]
     file.seek(position)
     return depth
+
+
+def colour_chunks(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
+    """(type, data) of the first chunk of each kind in `COLOUR`, as they are; the file stays where it is.
+
+    They lie between the header and the picture. The file is a PNG that Pillow has read.
+    """
+    before, found = file.tell(), dict[bytes, bytes]()
+    file.seek(len(_SIGNATURE))
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IDAT":
+            break
+        if COLOUR.get(kind) == length and kind not in found:
+            found[kind] = file.read(length)
+            length = 0
+        file.seek(length + 4, os.SEEK_CUR)  # over the checksum, too
+    file.seek(before)
+    return tuple(found.items())
 
 
 def read_png16(file: BinaryIO) -> NDArray[np.uint16]:
@@ -70,7 +93,7 @@ def _unpack(file: BinaryIO, raw_mode: str) -> NDArray[np.uint8] | NDArray[np.uin
 def write_png16(file: BinaryIO, samples: Rows, chunks: Sequence[tuple[bytes, bytes]] = ()) -> None:
     """Write (H, W, C) uint16 ``samples``, C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA, as a PNG.
 
-    ``chunks`` are (type, data) pairs that go between the header and the picture: iCCP, eXIf, iTXt.
+    ``chunks`` are (type, data) pairs that go between the header and the picture: iCCP, eXIf, iTXt...
     """
     height, width, channels = samples.shape
     file.write(_SIGNATURE)

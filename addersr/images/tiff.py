@@ -12,14 +12,27 @@ TIFF 6.0 (Adobe, 1992), sections 8, 14 and 18.
 import struct
 import sys
 import zlib
+from fractions import Fraction
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from addersr.images.ifd import LONG, SHORT, UNDEFINED, Directory, Entry, Reader, entry, pack, raw_entries
+from addersr.images.ifd import (
+    LONG,
+    RATIONAL,
+    SHORT,
+    UNDEFINED,
+    Directory,
+    Entry,
+    Reader,
+    entry,
+    pack,
+    raw_entries,
+)
 from addersr.images.iptc import records
+from addersr.images.metadata import exif_resolution
 from addersr.images.picture import NotReadError, Rows
 from addersr.images.png16 import join_bytes
 
@@ -33,6 +46,7 @@ _MOST_PAGES = 1000
 _SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _OFFSETS, _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP, _COUNTS, _PLANAR = 273, 274, 277, 278, 279, 284
 _PREDICTOR, _TILE_WIDTH, _EXTRA_SAMPLES = 317, 322, 338
+_RESOLUTIONS, _RESOLUTION_UNIT = (282, 283), 296
 _XMP, _IPTC, _PHOTOSHOP, _ICC = 700, 33723, 34377, 34675
 _DEFLATE = (8, 32946)
 _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop)
@@ -232,6 +246,7 @@ def write_tiff(
     icc_profile: bytes | None = None,
     xmp: bytes | None = None,
     iptc: bytes | None = None,
+    resolution: tuple[float, float] | None = None,
 ) -> None:
     """Write (H, W, C) ``samples``, C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA, packed by Deflate.
 
@@ -239,6 +254,7 @@ def write_tiff(
         file: empty, and seekable.
         samples: less than `LARGEST` bytes.
         exif: as `addersr.images.picture.Picture` has it; left out if it cannot be parsed.
+        resolution: pixels an inch, across and down, in place of EXIF's.
     """
     height, width, channels = samples.shape
     order, start, entries = _beginning(exif)
@@ -272,10 +288,19 @@ def write_tiff(
     for tag, data in {_XMP: xmp, _IPTC: iptc, _ICC: icc_profile}.items():
         if data is not None:
             entries[tag] = Entry(UNDEFINED, len(data), data)
+    if resolution is not None and resolution != exif_resolution(exif):  # else EXIF's own fractions are exact
+        entries |= {tag: _fraction(order, each) for tag, each in zip(_RESOLUTIONS, resolution, strict=True)}
+        entries[_RESOLUTION_UNIT] = entry(order, SHORT, [2])  # inches
     position = file.tell()
     file.write(pack(order, entries, position))
     file.seek(4)
     file.write(struct.pack(f"{order}I", position))
+
+
+def _fraction(order: str, value: float) -> Entry:
+    """``value`` from 0.01, below 65536."""
+    ratio = Fraction(value).limit_denominator(2**15)
+    return Entry(RATIONAL, 1, struct.pack(f"{order}II", *ratio.as_integer_ratio()))
 
 
 def _beginning(exif: bytes | None) -> tuple[str, bytes, Directory]:

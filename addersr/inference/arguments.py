@@ -138,7 +138,9 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace results that are there (default: refuse to)"
     )
     parser.add_argument(
-        "--strip-metadata", action="store_true", help="leave out EXIF, XMP and IPTC (kept otherwise)"
+        "--strip-metadata",
+        action="store_true",
+        help="leave out EXIF, XMP, IPTC and resolution (kept otherwise)",
     )
 
 

@@ -4,12 +4,11 @@ One bad file does not stop the rest: what failed is in its record. How many pict
 their number (`addersr.inference.pipeline`).
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from io import BufferedReader, FileIO
+from io import BufferedReader
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -20,11 +19,12 @@ from addersr.images import files
 from addersr.images.files import Animation
 from addersr.inference.enlarge import Content, Done, check_pixels, enlarge
 from addersr.inference.ensemble import VIEWS
-from addersr.inference.inputs import STANDARD
+from addersr.inference.existing import is_left
+from addersr.inference.inputs import STANDARD, standard_input
 from addersr.inference.pipeline import overlapped
 from addersr.inference.plan import Job
 from addersr.inference.report import Record
-from addersr.inference.settings import ALREADY_THERE, Settings
+from addersr.inference.settings import Settings
 from addersr.inference.sizes import Wanted, passes
 from addersr.inference.upscaler import Upscaler
 from addersr.models.presets import Network
@@ -164,11 +164,8 @@ class _Run:
 
     def _is_there(self, work: Work) -> bool:
         """Whether the result is there and to be left; then the work has ended."""
-        target = work.job.target
-        if target == STANDARD or self._settings.if_exists == "overwrite" or not os.path.lexists(target):
+        if not is_left(work.job.target, self._settings.if_exists):
             return False
-        if self._settings.if_exists == "error":
-            raise ImageError(f"{target}: {ALREADY_THERE}")
         work.record.status, work.ended = "skipped", True
         return True
 
@@ -225,23 +222,19 @@ class _Run:
 
 
 def _standard_input() -> BufferedReader:
-    # Not sys.stdin's buffer: an interpreter that ends while a thread waits for that, after Ctrl-C, breaks off.
-    stream = FileIO(0, closefd=False)
-    stream.name = "standard input"  # for messages
-    return BufferedReader(stream)
+    return BufferedReader(standard_input())
 
 
 def _reason(error: Exception, source: Path, wanted: Wanted) -> str:
-    """One line for the user."""
+    """For the user: one line, but for what a file's name brings."""
     if isinstance(error, ImageError):  # which name their files
-        reason = str(error)
-    elif isinstance(error, AdderSRError):
-        reason = f"{source}: {error}"
-    elif isinstance(error, OSError):
-        reason = f"{source}: {error.strerror or error}"
-    elif isinstance(error, MemoryError):
-        reason = f"{source}: not enough memory for a result of {wanted}; crop it"
-    else:  # torch's, from the device or a kernel
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        reason = f"{source}: {first}; try --device cpu"
-    return " ".join(reason.split())
+        return str(error)
+    if isinstance(error, AdderSRError):
+        return f"{source}: {error}"
+    if isinstance(error, OSError):
+        return f"{source}: {error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return f"{source}: not enough memory for a result of {wanted}; crop it"
+    # torch's, from the device or a kernel
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return f"{source}: {first}; try --device cpu"

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from types import FrameType
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from addersr import checkpoint
 from addersr.errors import UsageError
@@ -17,6 +17,7 @@ from addersr.inference.arguments import add_arguments
 from addersr.inference.bar import Bar
 from addersr.inference.batch import upscale_files
 from addersr.inference.dry_run import show
+from addersr.inference.existing import IfExists
 from addersr.inference.inputs import Refusal
 from addersr.inference.launch import follow_launcher, launch, processes
 from addersr.inference.pipeline import overlapped
@@ -24,6 +25,7 @@ from addersr.inference.plan import Job, check_output, plan
 from addersr.inference.report import Record, ReportFile, Tally, of_process
 from addersr.inference.settings import Settings
 from addersr.inference.sizes import DEFAULT_SCALE, Wanted, default_model
+from addersr.printable import printable
 
 if TYPE_CHECKING:
     from addersr.inference.distributed import Group
@@ -133,15 +135,15 @@ def _upscale(args: argparse.Namespace, group: "Group | None") -> int:
                 )
         finally:
             for line in tally.errors:
-                print("addersr: error:", line, file=sys.stderr)
+                print("addersr: error:", printable(line), file=sys.stderr)
             if not args.quiet:
                 where = "standard output" if args.output == "-" else args.output
-                print(whose + tally.summary(f"{where} ({wanted}, {loaded.name})"), file=told)
+                print(whose + printable(tally.summary(f"{where} ({wanted}, {loaded.name})")), file=told)
     return 1 if tally.errors else 0
 
 
 def _settings(args: argparse.Namespace, wanted: Wanted, format: str | None) -> Settings:
-    if_exists: Literal["error", "skip", "overwrite"] = "overwrite" if args.overwrite else "error"
+    if_exists: IfExists = "overwrite" if args.overwrite else "error"
     if args.skip_existing:
         if_exists = "skip"
     return Settings(

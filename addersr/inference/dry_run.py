@@ -1,17 +1,18 @@
 """What a run would make, told beforehand: `addersr upscale --dry-run`."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from addersr.errors import ImageError
 from addersr.images import files
 from addersr.inference.enlarge import check_pixels
+from addersr.inference.existing import is_left
 from addersr.inference.inputs import STANDARD, Refusal
 from addersr.inference.plan import Job
 from addersr.inference.report import sizes
-from addersr.inference.settings import ALREADY_THERE, Settings
+from addersr.inference.settings import Settings
 from addersr.inference.survey import Size, probe
+from addersr.printable import printable
 
 __all__ = ["show"]
 
@@ -31,20 +32,18 @@ def show(jobs: Sequence[Job], refused: Sequence[Refusal], settings: Settings, sc
     errors = [str(refusal) for refusal in refused]
     for job in jobs:
         try:
-            print(" ".join(_line(job, settings, scale).splitlines()))  # whatever a file's name brings
+            print(printable(_line(job, settings, scale)))
         except ImageError as error:
             errors.append(str(error))
     for line in errors:
-        print("addersr: error:", " ".join(line.split()), file=sys.stderr)
+        print("addersr: error:", printable(line), file=sys.stderr)
     return 1 if errors else 0
 
 
 def _line(job: Job, settings: Settings, scale: int) -> str:
     """Raises ImageError where it would fail."""
     text = f"{job.source} -> {job.target}"
-    if job.target != STANDARD and settings.if_exists != "overwrite" and os.path.lexists(job.target):
-        if settings.if_exists == "error":
-            raise ImageError(f"{job.target}: {ALREADY_THERE}")
+    if is_left(job.target, settings.if_exists):
         return f"{text}  there already"
     if job.source == STANDARD or job.source.is_fifo():
         return text  # its size is not known before it is read

@@ -6,13 +6,32 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from io import FileIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from typing_extensions import override
 
 from addersr.errors import UsageError
 from addersr.images import files
+from addersr.images.formats import HEAD, format_by_head
 
-__all__ = ["STANDARD", "Found", "Identity", "Refusal", "find", "folded", "identity", "is_pattern"]
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = [
+    "STANDARD",
+    "Found",
+    "Identity",
+    "Refusal",
+    "find",
+    "folded",
+    "identity",
+    "is_pattern",
+    "standard_format",
+    "standard_input",
+]
 
 STANDARD = Path("-")
 """Standard input, or output; a file of that name is ./-, which is made absolute."""
@@ -155,3 +174,54 @@ def folded(path: Path) -> str:
     """Equal for two names of one place, also where case or Unicode's normal form alone tell them apart."""
     real = os.path.realpath(path)  # Path.resolve raises on a loop of links
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", real).casefold())
+
+
+class _StandardInput(FileIO):
+    """Standard input, of which the first bytes can be looked at before they are read.
+
+    Not sys.stdin's buffer: an interpreter that ends while a thread waits for that, after Ctrl-C, breaks off.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(0, closefd=False)
+        self.name = "standard input"  # for messages
+        self._head = b""
+
+    def head(self, length: int) -> bytes:
+        """The first bytes, fewer where there are no more; a pipe is waited for."""
+        head = self._head
+        while len(head) < length and (block := self.read(length - len(head))):
+            head += block
+        if self.seekable():
+            self.seek(0)
+        else:
+            self._head = head
+        return head
+
+    @override
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        view = memoryview(buffer).cast("B")
+        if not self._head:
+            return super().readinto(view)
+        part, self._head = self._head[: len(view)], self._head[len(view) :]
+        view[: len(part)] = part
+        return len(part)
+
+
+@cache
+def standard_input() -> _StandardInput:
+    """The one of this process, unbuffered; to be read through a `BufferedReader`.
+
+    Raises:
+        OSError: it is closed.
+    """
+    return _StandardInput()
+
+
+def standard_format() -> str | None:
+    """The format of the picture in standard input, as `files.format_of` tells it of a file's; it can be read still."""
+    try:
+        stream = standard_input()
+        return None if stream.isatty() else format_by_head(stream.head(HEAD))
+    except OSError:  # which reading will tell
+        return None

@@ -111,7 +111,8 @@ def launch(words: Sequence[str], several: Processes, device: str) -> int:
     common = {name: value for name, value in os.environ.items() if name != "SLURM_NTASKS"} | {_FOLLOWS: "1"}
     if several.num_nodes == 1:  # whatever an outer launcher has left there
         common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "NODE_RANK": "0"}
-    command = [sys.executable, "-m", "addersr.cli", *words]
+    # -P: what lies in the folder that the user happens to be in is not imported.
+    command = [sys.executable, "-P", "-m", "addersr.cli", *words]
     started: list[subprocess.Popen[bytes]] = []
     with ExitStack() as stack:
         try:

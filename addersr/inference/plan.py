@@ -18,6 +18,7 @@ from addersr.inference.inputs import (
     folded,
     identity,
     is_pattern,
+    standard_format,
 )
 
 __all__ = ["PLAIN_NAME", "Job", "check_name", "check_output", "plan"]
@@ -131,7 +132,9 @@ def _place(
     named = set()
     for picture in found:
         relative, ending = picture.relative, picture.relative.suffix
-        kept = format or files.format_of(picture.source)
+        kept = format or (
+            standard_format() if picture.source == STANDARD else files.format_of(picture.source)
+        )
         if kept is not None and files.FORMATS.get(ending.lower()) != kept:
             ending = files.SUFFIXES[kept]
         if ending.lower() not in files.EXTENSIONS:

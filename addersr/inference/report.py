@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from addersr.errors import UsageError
 from addersr.images.files import EXTENSIONS
+from addersr.printable import printable
 
 __all__ = ["Record", "ReportFile", "Tally", "of_process", "sizes"]
 
@@ -41,7 +42,7 @@ class Record:
     twin_energy_mj: float | None = None
     """Of the convolutional twin's."""
     error: str | None = None
-    """Why it failed, in one line."""
+    """Why it failed, in one line, but for what a file's name brings; `printable` for a terminal."""
 
 
 class ReportFile:
@@ -140,7 +141,7 @@ class Tally:
                 self._lines_missing += 1
         if self._verbose:
             with tqdm.external_write_mode(file=self._told):  # above the bar
-                print(_line(record), file=self._told, flush=True)
+                print(printable(_line(record)), file=self._told, flush=True)
 
     @property
     def errors(self) -> list[str]:

@@ -8,10 +8,13 @@ from typing import Any
 
 from addersr.page.run import Outcome, Refused, Run
 
-__all__ = ["STYLE", "as_data", "outcomes", "progress", "summary"]
+__all__ = ["SCRIPT", "STYLE", "as_data", "outcomes", "progress", "summary"]
 
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 """CSS."""
+
+SCRIPT = Path(__file__).with_name("paste.js").read_text(encoding="utf-8")
+"""JavaScript."""
 
 
 def progress(run: Run, before: int = 0) -> str:

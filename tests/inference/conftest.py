@@ -53,3 +53,8 @@ def weights(tmp_path_factory):
     for scale, path in paths.items():
         checkpoint.save(path, make_busy(f"edsr_tiny_x{scale}"), {})
     return paths
+
+
+@pytest.fixture
+def model(weights):
+    return weights[2]

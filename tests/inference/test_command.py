@@ -1,45 +1,19 @@
-import argparse
-import contextlib
-import fcntl
-import io
+"""Runs of `addersr upscale`."""
+
 import json
-import os
-import re
 import shutil
-import struct
-import subprocess
-import sys
-import termios
 
 import numpy as np
 import pytest
+from command_line import contents, upscale
 from PIL import Image
 
 from addersr import checkpoint
 from addersr.cli import main
-from addersr.energy.estimate import estimate
 from addersr.errors import AdderSRError, CheckpointError
 from addersr.images import files
 from addersr.inference import command
 from addersr.inference.upscaler import Upscaler
-
-
-def upscale(*words):
-    """`addersr upscale` with these words: its exit code."""
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([str(word) for word in words]))
-
-
-def contents(folder):
-    """Every file below a folder, hidden ones too."""
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-
-
-@pytest.fixture
-def model(weights):
-    return weights[2]
-
 
 # Runs.
 
@@ -104,69 +78,11 @@ def test_an_output_that_cannot_be_written_is_told_once_before_the_work(
     assert (tmp_path / "file").read_text() == "here first"
 
 
-def test_where_all_is_done_nothing_needs_to_be_written(tmp_path, model, monkeypatch, make_picture):
-    words = [
-        make_picture(tmp_path / "a.png"),
-        "-o",
-        tmp_path / "out",
-        "--model",
-        model,
-        "--skip-existing",
-    ]
-    assert upscale(*words) == 0
-    monkeypatch.setattr(command, "check_output", lambda *_: pytest.fail("tried to write"))
-    assert upscale(*words) == 0
-
-
 def test_a_name_that_the_system_refuses_fails_in_one_line(tmp_path, model, capsys, make_picture):
     picture = make_picture(tmp_path / "a.png")
     assert upscale(picture, "-o", tmp_path / "out", "--model", model, "--suffix", "x" * 300) == 1
     assert "File name too long" in capsys.readouterr().err
     assert contents(tmp_path / "out") == []
-
-
-def test_what_is_there_is_an_error_or_skipped_or_replaced(tmp_path, model, capsys, make_picture):
-    picture = make_picture(tmp_path / "a.png")
-    (tmp_path / "out").mkdir()
-    old = tmp_path / "out/a.png"
-    old.write_text("the old one")
-    words = [picture, "-o", tmp_path / "out", "--model", model]
-    assert upscale(*words) == 1
-    assert "already exists; --overwrite replaces it" in capsys.readouterr().err
-    assert upscale(*words, "--skip-existing") == 0
-    assert "0 written" in capsys.readouterr().out
-    assert old.read_text() == "the old one"
-    assert upscale(*words, "--overwrite") == 0
-    assert files.read(old).pixels.shape == (24, 20, 3)
-
-
-def test_two_runs_resume(tmp_path, model, capsys, make_picture):
-    for name in ("a.png", "b.png"):
-        make_picture(tmp_path / "in" / name)
-    words = [tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--skip-existing"]
-    assert upscale(*words) == 0
-    (tmp_path / "out/b.png").unlink()
-    assert upscale(*words) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith("1 written to ")
-    assert contents(tmp_path / "out") == ["a.png", "b.png"]
-
-
-def test_a_run_within_the_input_resumes(tmp_path, model, capsys, make_picture):
-    for name in ("a.png", "deep/b.jpg"):
-        make_picture(tmp_path / name)
-    words = [tmp_path, "-o", tmp_path, "--suffix", "_x2", "--skip-existing", "--model", model, "-r"]
-    for summary in ("2 written", "0 written"):
-        assert upscale(*words) == 0
-        assert capsys.readouterr().out.startswith(summary)
-        assert contents(tmp_path) == ["a.png", "a_x2.png", "deep/b.jpg", "deep/b_x2.jpg"]
-
-
-def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path, model, capsys, make_picture):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/a.png").symlink_to("nowhere")
-    assert upscale(make_picture(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model) == 1
-    assert "already exists" in capsys.readouterr().err
-    assert (tmp_path / "out/a.png").is_symlink()
 
 
 def test_what_cannot_be_written_is_known_before_the_network_runs(
@@ -332,106 +248,6 @@ def test_an_animation_stays_one(tmp_path, model, capsys):
         assert (made.n_frames, made.size) == (3, (27, 21))
     record = json.loads((tmp_path / "report.jsonl").read_text())
     assert (record["frames"], record["output_size"]) == (3, [27, 21])
-
-
-# The report.
-
-
-def test_the_report_has_a_line_for_each_file_in_order(tmp_path, model, make_picture):
-    for name in ("in/a.png", "in/c.png", "out/c.png", "empty/no.txt"):
-        make_picture(tmp_path / name) if name.endswith("png") else (tmp_path / name).parent.mkdir()
-    (tmp_path / "in/b.png").write_text("no picture")
-    words = [tmp_path / "empty", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--skip-existing"]
-    assert upscale(*words, "--scale", "3", "--report", tmp_path / "report.jsonl") == 1
-    lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
-    assert [(line["input"].rsplit("/")[-1], line["status"]) for line in lines] == [
-        ("empty", "failed"),
-        ("a.png", "written"),
-        ("b.png", "failed"),
-        ("c.png", "skipped"),
-    ]
-    done = lines[1]
-    assert (done["input_size"], done["output_size"], done["error"]) == ([10, 12], [30, 36], None)
-    assert (done["model"], done["precision"], done["output"]) == (
-        "tiny_x2",
-        "float32",
-        str(tmp_path / "out/a.png"),
-    )
-    network = checkpoint.load(model).model
-    once, again = estimate(network, 12, 10), estimate(network, 24, 20)  # x3 is x2 twice, made smaller
-    assert done["energy_mj"] == pytest.approx(once.mj + again.mj, rel=1e-3)
-    assert done["twin_energy_mj"] == pytest.approx(once.twin_mj + again.twin_mj, rel=1e-3)
-    assert done["seconds"] > 0
-    assert "no.txt" not in lines[0]["error"] and "no pictures" in lines[0]["error"]
-    assert "not a PNG" in lines[2]["error"]
-
-
-def test_a_report_that_cannot_be_written_is_a_wrong_command_line(tmp_path, model, make_picture, capsys):
-    words = ["upscale", make_picture(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model]
-    assert main([*map(str, words), "--report", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"addersr: error: --report {tmp_path}: cannot be written")
-    assert contents(tmp_path) == ["a.png"]
-
-
-# Standard input and output.
-
-
-def test_a_picture_through_standard_input_and_output(tmp_path, model, make_picture):
-    picture = make_picture(tmp_path / "a.png")
-    words = [sys.executable, "-m", "addersr.cli", "upscale", "-", "-o", "-", "--model", str(model)]
-    result = subprocess.run(words, input=picture.read_bytes(), capture_output=True, check=True)
-    assert upscale(picture, "-o", tmp_path / "b.png", "--model", model) == 0
-    with Image.open(io.BytesIO(result.stdout)) as made:
-        assert made.format == "PNG"
-        assert np.array_equal(np.asarray(made), files.read(tmp_path / "b.png").pixels)
-    assert result.stderr == b"1 written to standard output (x2, tiny_x2)\n"
-
-
-# What a terminal shows.
-
-
-def upscale_on_terminal(columns, *words):
-    """`addersr upscale` with standard error on a terminal that says it is so wide: what is shown there."""
-    reader, writer = os.openpty()
-    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("4H", 20, columns, 0, 0))
-    with open(writer, "w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
-        assert upscale(*words) == 0
-    shown = b""
-    with contextlib.suppress(OSError):  # how a terminal says that it has been closed
-        while block := os.read(reader, 4096):
-            shown += block
-    os.close(reader)
-    return shown.decode()
-
-
-@pytest.mark.parametrize("columns", [60, 0])
-def test_a_short_job_shows_its_bar(tmp_path, model, make_picture, columns):
-    picture = make_picture(tmp_path / "a.png")
-    shown = upscale_on_terminal(columns, picture, "-o", tmp_path / "out", "--model", model)
-    assert "0/1 files, 0.0/0.0 MP   0%|" in shown
-    assert re.search(r"1/1 files, 0\.0/0\.0 MP 100%\|.*\[00:0\d<00:00, .* MP/s\]", shown)
-
-
-def test_the_bar_moves_with_the_tiles_of_a_picture(tmp_path, model, make_picture):
-    make_picture(tmp_path / "in/b.png", (8, 64))
-    words = [tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--tile", 16]
-    shown = upscale_on_terminal(80, *words)
-    assert [share in shown for share in (" 24%|", " 48%|", " 71%|", " 95%|", "100%|")] == [True] * 5
-
-
-def test_quiet_and_verbose(tmp_path, model, make_picture, capsys):
-    picture = make_picture(tmp_path / "a.png")
-    words = [picture, tmp_path / "missing.png", "-o", tmp_path / "out", "--model", model, "--overwrite"]
-    assert upscale(*words, "--quiet") == 1
-    printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.count("\n") == 1
-    assert upscale(*words, "--verbose") == 1
-    first, second, last = capsys.readouterr().out.splitlines()
-    assert re.match(
-        rf"written: {picture} -> .*out/a\.png  10x12 -> 20x24, \d\.\d\d s, about .* mJ \(convolutional twin",
-        first,
-    )
-    assert second.startswith("failed: ") and last.startswith("1 written to ")
 
 
 @pytest.mark.parametrize(

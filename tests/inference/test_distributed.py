@@ -92,6 +92,10 @@ def gates(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(hooks), prepend=os.pathsep)
     monkeypatch.setenv("GATES", str(hooks))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a convolution may sum in another order with more
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "random.py").write_text("raise SystemExit('it runs what lies beside the pictures')")
+    monkeypatch.chdir(here)
     return Gates(hooks)
 
 
@@ -115,8 +119,9 @@ def one_process(tmp_path, words):
 
 
 def start(*command):
+    """Python with what lies in the current folder left alone, as a command that is installed leaves it."""
     return subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-P", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -209,9 +214,10 @@ def test_torchrun_does_not_end_the_others_when_a_picture_fails(tmp_path, gates, 
     """It ends all at the first exit code that is not 0."""
     out = tmp_path / "out"
     (tmp_path / "in" / "b.png").write_text("no picture")
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    installed = str(Path(sys.executable).with_name("addersr"))
     gates.shut("a.png")
-    with start(*torchrun, "-m", "addersr.cli", *words, "-o", str(out)) as process:
+    with start(*torchrun, installed, *words, "-o", str(out)) as process:
         gates.wait_for("a.png")
         assert process.stdout.readline() == f"process 2 of 2: 2 written to {out} (x2, tiny_x2), 1 failed\n"
         time.sleep(1)

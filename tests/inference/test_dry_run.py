@@ -47,4 +47,4 @@ def test_what_cannot_be_read_is_told_as_reading_tells_it(tmp_path, capsys, monke
 def test_a_pipe_is_left_unread_and_a_name_of_two_lines_is_told_in_one(tmp_path, capsys):
     os.mkfifo(tmp_path / "a\nb.png")
     assert show([Job(tmp_path / "a\nb.png", tmp_path / "c.png")], [], Settings(Wanted(factor=2)), 2) == 0
-    assert capsys.readouterr().out == f"{tmp_path}/a b.png -> {tmp_path}/c.png\n"
+    assert capsys.readouterr().out == f"{tmp_path}/a\\nb.png -> {tmp_path}/c.png\n"

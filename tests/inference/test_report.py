@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import contents, upscale
 
+from addersr import checkpoint
+from addersr.cli import main
+from addersr.energy.estimate import estimate
 from addersr.errors import UsageError
 from addersr.inference.report import Record, ReportFile, Tally, of_process
 
@@ -81,3 +85,42 @@ def test_each_process_has_its_own_file():
 def test_a_place_that_cannot_be_written(tmp_path):
     with pytest.raises(UsageError, match=r"--report .*: cannot be written: Is a directory; name another"):
         ReportFile(tmp_path)
+
+
+# Of a run.
+
+
+def test_the_report_has_a_line_for_each_file_in_order(tmp_path, model, make_picture):
+    for name in ("in/a.png", "in/c.png", "out/c.png", "empty/no.txt"):
+        make_picture(tmp_path / name) if name.endswith("png") else (tmp_path / name).parent.mkdir()
+    (tmp_path / "in/b.png").write_text("no picture")
+    words = [tmp_path / "empty", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--skip-existing"]
+    assert upscale(*words, "--scale", "3", "--report", tmp_path / "report.jsonl") == 1
+    lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    assert [(line["input"].rsplit("/")[-1], line["status"]) for line in lines] == [
+        ("empty", "failed"),
+        ("a.png", "written"),
+        ("b.png", "failed"),
+        ("c.png", "skipped"),
+    ]
+    done = lines[1]
+    assert (done["input_size"], done["output_size"], done["error"]) == ([10, 12], [30, 36], None)
+    assert (done["model"], done["precision"], done["output"]) == (
+        "tiny_x2",
+        "float32",
+        str(tmp_path / "out/a.png"),
+    )
+    network = checkpoint.load(model).model
+    once, again = estimate(network, 12, 10), estimate(network, 24, 20)  # x3 is x2 twice, made smaller
+    assert done["energy_mj"] == pytest.approx(once.mj + again.mj, rel=1e-3)
+    assert done["twin_energy_mj"] == pytest.approx(once.twin_mj + again.twin_mj, rel=1e-3)
+    assert done["seconds"] > 0
+    assert "no.txt" not in lines[0]["error"] and "no pictures" in lines[0]["error"]
+    assert "not a PNG" in lines[2]["error"]
+
+
+def test_a_report_that_cannot_be_written_is_a_wrong_command_line(tmp_path, model, make_picture, capsys):
+    words = ["upscale", make_picture(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model]
+    assert main([*map(str, words), "--report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"addersr: error: --report {tmp_path}: cannot be written")
+    assert contents(tmp_path) == ["a.png"]
