@@ -1,4 +1,8 @@
-"""From what Pillow opens to pictures: channels, depth, transparency, colour, and what the file says besides."""
+"""From what Pillow opens to pictures: channels, depth, transparency, colour, and what the file says besides.
+
+A picture is turned as EXIF says (in TIFF: its own tag, 274); where EXIF gives none of the eight orientations, as XMP
+says. So do Pillow and the Metadata Working Group's guidelines (2010).
+"""
 
 from dataclasses import dataclass, replace
 from typing import BinaryIO, NamedTuple, cast
@@ -7,14 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
+from addersr.images.gif import check_end
 from addersr.images.iptc import find_iptc
-from addersr.images.metadata import exif_resolution, raw_profile, upright_exif, upright_xmp, xmp_orientation
-from addersr.images.picture import Animation, NotReadError, Picture, Samples
+from addersr.images.metadata import (
+    chosen_orientation,
+    exif_resolution,
+    raw_profile,
+    turned_exif,
+    upright_exif,
+    upright_xmp,
+)
+from addersr.images.picture import RESOLUTIONS, Animation, NotReadError, Picture, Samples
 from addersr.images.png16 import bit_depth, colour_chunks, read_png16
 from addersr.images.profiles import profile_space, srgb_profile, through_profile
-from addersr.images.tiff import Tiff, read_16bit
+from addersr.images.tiff import Tiff, load_upright, read_16bit
 
-__all__ = ["decode", "decode_animation", "decode_grey_alpha", "is_animation", "turns"]
+__all__ = ["check_kind", "decode", "decode_animation", "decode_grey_alpha", "is_animation", "upright_size"]
 
 _MODES = frozenset(["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK", "LAB"])
 _MOST_FRAMES = 10_000
@@ -37,7 +49,7 @@ class _About:
     """What a file says about its picture."""
 
     orientation: int
-    """To apply, as EXIF's."""
+    """Of the picture as it lies in the file, as EXIF's."""
     exif: bytes | None
     icc_profile: bytes | None
     xmp: bytes | None
@@ -57,11 +69,18 @@ def decode(image: Image.Image, file: BinaryIO, tiff: Tiff | None) -> Picture:
         NotReadError: samples of a kind that is not read.
         Exception: whatever Pillow raises for a damaged file.
     """
+    check_kind(image, file, tiff)
     if tiff is not None:
-        about = _about_tiff(tiff)
-        samples = read_16bit(file, tiff, cast(TiffImagePlugin.TiffImageFile, image))
-        return _assemble(_decode_8bit(image, about) if samples is None else _split(samples), about, "tiff")
+        opened = cast(TiffImagePlugin.TiffImageFile, image)
+        about = _about_tiff(tiff, opened.tag_v2.get(ExifTags.Base.Orientation))
+        samples = read_16bit(file, tiff, opened, about.orientation)
+        if samples is None:
+            load_upright(opened, about.orientation)
+        channels = _decode_8bit(image, about) if samples is None else _split(samples)
+        return _assemble(channels, replace(about, orientation=1), "tiff")
     image.load()  # first, because PNG may put its metadata behind the picture
+    if image.format == "GIF":
+        check_end(file)
     about = _about(image, file)
     depth = bit_depth(file) if image.format == "PNG" else 8
     if depth == 16:
@@ -75,8 +94,7 @@ def decode(image: Image.Image, file: BinaryIO, tiff: Tiff | None) -> Picture:
 
 def decode_grey_alpha(tiff: Tiff) -> Picture:
     """The picture of a TIFF for which `Tiff.is_grey_alpha_16bit` holds; Pillow does not open these."""
-    about = _about_tiff(tiff)
-    about = replace(about, orientation=tiff.orientation or about.orientation)
+    about = _about_tiff(tiff, tiff.orientation)
     return _assemble(_split(tiff.read_grey_alpha()), about, "tiff")
 
 
@@ -85,17 +103,33 @@ def is_animation(image: Image.Image) -> bool:
     return image.format in ("GIF", "PNG", "WEBP") and bool(getattr(image, "is_animated", False))
 
 
+def check_kind(image: Image.Image, file: BinaryIO, tiff: Tiff | None) -> None:
+    """Refuse what is never read, as far as a file's beginning shows it, which Pillow has opened and not loaded.
+
+    Raises:
+        NotReadError: several pages, samples of a kind that is not read, or an animation of 16 bits a channel.
+    """
+    if tiff is not None:
+        tiff.check_pages()
+        tiff.check_planes()
+    if image.mode not in _MODES and not image.mode.startswith("I;16"):
+        raise NotReadError("samples of 32 bits, or with a sign; convert it to 8 or 16 bits without")
+    if image.format == "PNG" and is_animation(image) and bit_depth(file) == 16:
+        raise NotReadError(
+            "an animation of 16 bits a channel, of which 8 would be lost; convert it to 8 bits"
+        )
+
+
 def decode_animation(image: Image.Image, file: BinaryIO, max_pixels: int) -> Animation:
     """All frames, composited.
+
+    The picture that an APNG may have for programs without APNG, beside its frames, is none of them, and is left out.
 
     Raises:
         NotReadError: they have more than ``max_pixels`` pixels in all, or 16 bits a channel.
         Exception: whatever Pillow raises for a damaged file.
     """
-    if image.format == "PNG" and bit_depth(file) == 16:
-        raise NotReadError(
-            "an animation of 16 bits a channel, of which 8 would be lost; convert it to 8 bits"
-        )
+    check_kind(image, file, None)
     plays = image.info.get("loop")
     if image.format == "GIF":  # it says how often the animation is repeated, and nothing if it is not
         plays = 1 if plays is None else plays and plays + 1
@@ -115,6 +149,8 @@ def decode_animation(image: Image.Image, file: BinaryIO, max_pixels: int) -> Ani
         frames.append(_decode_8bit(image, None))
         durations.append(float(image.info.get("duration", 0)))
         is_last = _is_last(image)
+    if image.format == "GIF":
+        check_end(file)
     about = _about(image, file)
     return Animation(
         tuple(_assemble(frame._replace(grey=False), about, _format(image)) for frame in frames),
@@ -142,11 +178,25 @@ def _format(image: Image.Image) -> str:
     return "jpeg" if format == "mpo" else format
 
 
-def turns(image: Image.Image) -> bool:
-    """Whether the picture that a file holds, opened but not loaded, lies on its side: height and width are swapped."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and ExifTags.Base.Orientation in image.tag_v2:
-        return False  # Pillow's size is that of the upright picture
-    return (_orientation_and_exif(image)[0] or xmp_orientation(image.info.get("xmp"))) in _SIDEWAYS
+def upright_size(image: Image.Image, file: BinaryIO) -> tuple[int, int]:
+    """Height and width of the upright picture, of a file that Pillow has opened and not loaded.
+
+    Where PNG has EXIF behind the picture, it is not seen here.
+
+    Raises:
+        NotReadError: as `check_kind`.
+        Exception: whatever a parser raises for a damaged file.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tiff = Tiff(file)
+        check_kind(image, file, tiff)
+        height, width = tiff.size  # Pillow's may be that of the upright picture
+        orientation = chosen_orientation(image.tag_v2.get(ExifTags.Base.Orientation), tiff.xmp)
+    else:
+        check_kind(image, file, None)
+        width, height = image.size
+        orientation = chosen_orientation(_orientation_and_exif(image)[0], image.info.get("xmp"))
+    return (width, height) if orientation in _SIDEWAYS else (height, width)
 
 
 def _orientation_and_exif(image: Image.Image) -> tuple[int | None, bytes | None]:
@@ -162,17 +212,18 @@ def _orientation_and_exif(image: Image.Image) -> tuple[int | None, bytes | None]
 def _about(image: Image.Image, file: BinaryIO) -> _About:
     """Of a loaded file."""
     xmp = image.info.get("xmp")
-    orientation, exif = _orientation_and_exif(image)
-    if orientation is None:
-        orientation = xmp_orientation(xmp)
+    given, exif = _orientation_and_exif(image)
+    orientation = chosen_orientation(given, xmp)
+    if orientation in _SIDEWAYS:
+        exif = turned_exif(exif)
     icc_profile = image.info.get("icc_profile") or None
     return _About(
-        orientation or 1,
+        orientation,
         exif,
         icc_profile,
         upright_xmp(xmp),
         find_iptc(image),
-        _upright(_own_resolution(image), orientation) or _upright(exif_resolution(exif), orientation),
+        _upright(_own_resolution(image), orientation) or _upright(exif_resolution(exif)),
         colour_chunks(file) if image.format == "PNG" else (),
     )
 
@@ -184,26 +235,26 @@ def _own_resolution(image: Image.Image) -> tuple[float, float] | None:
     return image.info.get("dpi")
 
 
-def _upright(resolution: tuple[float, float] | None, orientation: int | None) -> tuple[float, float] | None:
-    """None for what no file means: BMP has zeros for none, and a JPEG's 16 bits end below 65536."""
-    if resolution is None or not all(0.01 <= each < 65536 for each in resolution):
+def _upright(resolution: tuple[float, float] | None, orientation: int = 1) -> tuple[float, float] | None:
+    """None for what no file means: BMP has zeros for none."""
+    least, most = RESOLUTIONS
+    if resolution is None or not all(least <= each <= most for each in resolution):
         return None
     across, down = resolution
     return (down, across) if orientation in _SIDEWAYS else (across, down)
 
 
-def _about_tiff(tiff: Tiff) -> _About:
-    """With the orientation that Pillow leaves to be applied: that of XMP, where TIFF itself gives none."""
-    orientation = xmp_orientation(tiff.xmp) if tiff.orientation is None else 1
-    exif = tiff.exif
-    resolution = _upright(exif_resolution(exif), tiff.orientation or orientation)
-    return _About(orientation or 1, exif, tiff.icc_profile, upright_xmp(tiff.xmp), tiff.iptc, resolution)
+def _about_tiff(tiff: Tiff, given: object) -> _About:
+    """With the orientation ``given`` under TIFF's own tag."""
+    orientation = chosen_orientation(given, tiff.xmp)
+    exif = turned_exif(tiff.exif) if orientation in _SIDEWAYS else tiff.exif
+    resolution = _upright(exif_resolution(exif))
+    return _About(orientation, exif, tiff.icc_profile, upright_xmp(tiff.xmp), tiff.iptc, resolution)
 
 
 def _decode_8bit(image: Image.Image, about: _About | None) -> _Channels:
+    """Of a loaded picture."""
     icc_profile = None
-    if image.mode not in _MODES:
-        raise NotReadError("samples of 32 bits, or with a sign; convert it to 8 or 16 bits without")
     if image.mode == "CMYK":
         converted = through_profile(image, about.icc_profile if about else None)
         icc_profile = None if converted is None else srgb_profile()
@@ -266,7 +317,7 @@ def _assemble(channels: _Channels, about: _About, format: str) -> Picture:
 
 
 def _turn(array: Samples, orientation: int) -> Samples:
-    """Apply EXIF orientation 1 to 8 to the first two axes; any other number does nothing."""
+    """Apply EXIF orientation 1 to 8 to the first two axes."""
     if orientation in _SIDEWAYS:
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -3,7 +3,8 @@
 A file's orientation is applied when it is read; alpha, EXIF, colour profile (ICC), XMP, IPTC, resolution, PNG's chunks
 about colours, 16-bit depth, "one grey channel" and the frames of an animation are carried along and written again, as
 far as the format written has them (`addersr.images.encode`). Not carried: PNG's text chunks, comments, Photoshop's
-other resources, pixels that are not square without a resolution, the layers and smaller versions of a TIFF.
+other resources, what a JPEG's XMP has in further segments ("extended XMP"), pixels that are not square without a
+resolution, the layers and smaller versions of a TIFF, an APNG's picture for programs without APNG.
 """
 
 import errno
@@ -115,8 +116,7 @@ def _read(source: str | Path | BinaryIO, max_pixels: int, with_frames: bool) -> 
         tiff = Tiff(file) if _begins_with(file, *TIFF_MAGIC) else None
         if tiff is not None:
             _check_pixels(name, *tiff.size, max_pixels)
-            if tiff.pages > 1:
-                raise ImageError(f"{name}: a TIFF of {tiff.pages} pages; save each as a file of its own")
+            tiff.check_pages()
             if tiff.is_grey_alpha_16bit:
                 return decode_grey_alpha(tiff)
         elif _begins_with(file, b"\xff\xd8"):

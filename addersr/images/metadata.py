@@ -7,17 +7,19 @@ picture, must go.
 
 import re
 import struct
+from typing import cast
 
 from PIL import ExifTags
 
 __all__ = [
+    "chosen_orientation",
     "exif_resolution",
     "fit_exif",
     "fit_xmp",
     "raw_profile",
+    "turned_exif",
     "upright_exif",
     "upright_xmp",
-    "xmp_orientation",
 ]
 
 _EXIF_HEADER = b"Exif\0\0"
@@ -30,6 +32,10 @@ _XMP_ORIENTATION = re.compile(
     rb"|<tiff:Orientation\s*>\s*(\d*)\s*</tiff:Orientation\s*>"
 )
 _XMP_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b(?:[^>]*/>|.*?</\1:Thumbnails\s*>)", re.DOTALL)
+_XMP_POINTER = re.compile(
+    rb"\s?xmpNote:HasExtendedXMP\s*=\s*(?:\"[^\"<]*\"|'[^'<]*')"
+    rb"|<xmpNote:HasExtendedXMP\s*>[^<]*</xmpNote:HasExtendedXMP\s*>"
+)
 _XMP_SIZE = re.compile(rb"((?:exif:Pixel([XY])Dimension|tiff:Image(Width|Length))\s*(?:=\s*[\"']|>)\s*)\d+")
 
 
@@ -105,13 +111,20 @@ class _Exif:
         if position is not None:
             struct.pack_into(self.order + "HII", self.data, position + 2, _LONG, 1, value)
 
+    def exchange(self, tag: int, other: int) -> None:
+        """Have two entries of the first directory change places, if both are there."""
+        tags = self.entries(self.first)
+        if tag in tags and other in tags:
+            here, there = (slice(tags[each] + 2, tags[each] + _ENTRY) for each in (tag, other))
+            self.data[here], self.data[there] = self.data[there], self.data[here]
+
     def tobytes(self) -> bytes | None:
         """The edited EXIF, None if nothing is left in it."""
         return _EXIF_HEADER + bytes(self.data) if self.end > self.first + 2 else None
 
 
 def upright_exif(raw: bytes | None) -> tuple[int | None, bytes | None]:
-    """The orientation to apply, None if EXIF gives none, and EXIF without it and without its thumbnail.
+    """The orientation that EXIF gives, None if it gives none, and EXIF without it and without its thumbnail.
 
     EXIF that cannot be parsed is dropped: damaged metadata is no reason to refuse a picture. (Not by Pillow, whose
     parser takes gigabytes for a small file whose values overlap.)
@@ -129,10 +142,27 @@ def upright_exif(raw: bytes | None) -> tuple[int | None, bytes | None]:
         return None, None
 
 
-def xmp_orientation(xmp: bytes | None) -> int | None:
-    """The orientation that XMP gives."""
+def turned_exif(exif: bytes | None) -> bytes | None:
+    """EXIF of a picture that was laid on its side: XResolution and YResolution change places.
+
+    None for EXIF that cannot be parsed.
+    """
+    if exif is None:
+        return None
+    try:
+        turned = _Exif(exif)
+        turned.exchange(ExifTags.Base.XResolution, ExifTags.Base.YResolution)
+        return turned.tobytes()
+    except (KeyError, struct.error):
+        return None
+
+
+def chosen_orientation(given: object, xmp: bytes | None) -> int:
+    """The orientation to apply, 1 to 8: what EXIF has ``given``; where that is none of these, XMP's; else 1."""
     match = _XMP_ORIENTATION.search(xmp or b"")
-    return int((match[2] or match[3] or b"1")[:2]) if match else None
+    in_xmp = int((match[2] or match[3] or b"1")[:2]) if match else 1
+    # A range tells of anything whether it is one of its numbers; TIFF may hold this one in any type.
+    return next((int(cast(float, each)) for each in (given, in_xmp) if each in range(1, 9)), 1)
 
 
 def raw_profile(text: str) -> bytes:
@@ -185,8 +215,12 @@ def exif_resolution(exif: bytes | None) -> tuple[float, float] | None:
 
 
 def upright_xmp(xmp: bytes | None) -> bytes | None:
-    """XMP without the orientation and without thumbnails."""
-    return _XMP_THUMBNAILS.sub(b"", _XMP_ORIENTATION.sub(b"", xmp)) if xmp else None
+    """XMP without the orientation, thumbnails, and the pointer to JPEG's further packets, which are not carried."""
+    if not xmp:
+        return None
+    for left_out in (_XMP_ORIENTATION, _XMP_THUMBNAILS, _XMP_POINTER):
+        xmp = left_out.sub(b"", xmp)
+    return xmp
 
 
 def fit_xmp(xmp: bytes | None, height: int, width: int) -> bytes | None:

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 __all__ = [
+    "RESOLUTIONS",
     "Animation",
     "NotReadError",
     "Picture",
@@ -27,6 +28,11 @@ __all__ = [
 
 Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 """What files hold; 0 to 255 or 0 to 65535."""
+
+
+RESOLUTIONS = (0.02, 65535.0)
+"""The least and the most pixels an inch that a picture may have: all that every format can say. BMP and PNG count by
+the metre, in whole numbers, and JPEG by the inch in 16 bits."""
 
 
 class Rows(Protocol):
@@ -54,7 +60,11 @@ class NotReadError(Exception):
 @final
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, upright, with what its file said about it."""
+    """A decoded picture, upright, with what its file said about it.
+
+    Raises:
+        ValueError: a resolution outside `RESOLUTIONS`, or none that is a number.
+    """
 
     pixels: Samples
     """(H, W, 3) RGB, uint8 or uint16."""
@@ -69,11 +79,19 @@ class Picture:
     iptc: bytes | None = None
     """IPTC's records (IIM), as they are in Photoshop's resource 0x0404."""
     resolution: tuple[float, float] | None = None
-    """Pixels an inch, across and down, at which it is to be printed, 0.01 to 65535; None where the file gives none."""
+    """Pixels an inch, across and down, to print it at, within `RESOLUTIONS`; None where the file gives none."""
     colour: tuple[tuple[bytes, bytes], ...] = ()
     """PNG's chunks that say how its colours look (type, data), see `addersr.images.png16.COLOUR`."""
     format: str | None = None
     """What the file was, "png", "jpeg"...; None for a picture that was made here."""
+
+    def __post_init__(self) -> None:
+        """Refuse a resolution that would fail when it is written."""
+        least, most = RESOLUTIONS
+        if self.resolution is not None and not all(least <= each <= most for each in self.resolution):
+            raise ValueError(
+                f"resolution must be {least} to {most:.0f} pixels an inch, got {self.resolution}"
+            )
 
 
 @final

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from addersr.images.ifd import (
     LONG,
@@ -36,7 +36,7 @@ from addersr.images.metadata import exif_resolution
 from addersr.images.picture import NotReadError, Rows
 from addersr.images.png16 import join_bytes
 
-__all__ = ["LARGEST", "Tiff", "read_16bit", "write_tiff"]
+__all__ = ["LARGEST", "Tiff", "load_upright", "read_16bit", "write_tiff"]
 
 LARGEST = 2**32 - 2**24
 """Bytes of samples that fit into a file, whose offsets are of 32 bits, with some room for metadata."""
@@ -84,16 +84,31 @@ class Tiff:
         found = self._tags.get(tag)
         return None if found is None else self._reader.bytes(found)
 
-    @property
-    def pages(self) -> int:
-        """How many pictures the file holds; smaller versions of another (NewSubfileType, bit 0) are none."""
+    def check_pages(self) -> None:
+        """Refuse a file of several pictures; smaller versions of another (NewSubfileType, bit 0) are none.
+
+        Raises:
+            NotReadError: there are several.
+        """
         count, following, seen = 0, self._reader.first, set[int]()
         while following and following not in seen and len(seen) < _MOST_PAGES:
             seen.add(following)
             tags, following = self._reader.directory(following)
             subfile = self._reader.numbers(tags.get(_SUBFILE))
             count += not (subfile and subfile[0] & 1)
-        return count
+        if count > 1:
+            raise NotReadError(f"a TIFF of {count} pages; save each as a file of its own")
+
+    def check_planes(self) -> None:
+        """Refuse channels of 16 bits whose planes lie one after the other, which Pillow takes for 8 bits.
+
+        Raises:
+            NotReadError: they do.
+        """
+        if self.number(_PLANAR, 1) != 1 and len(self.bits) > 1 and set(self.bits) == {16}:
+            raise NotReadError(
+                "a TIFF of 16-bit channels in separate planes; save it with interleaved channels"
+            )
 
     @property
     def orientation(self) -> int | None:
@@ -192,42 +207,61 @@ class Tiff:
         return result
 
 
-def read_16bit(file: BinaryIO, tiff: Tiff, image: TiffImagePlugin.TiffImageFile) -> NDArray[np.uint16] | None:
+def load_upright(image: TiffImagePlugin.TiffImageFile, orientation: int) -> None:
+    """Have Pillow unpack a TIFF that it has opened, and turn it by ``orientation`` (EXIF's) whatever the file says.
+
+    Pillow turns a TIFF when it loads it, as it finds the orientation: in the file's tag, or in XMP as far as it knows
+    that. What it has found is replaced, and done by what it offers for that, should it not do it by itself.
+
+    Raises:
+        Exception: whatever Pillow raises for a damaged file.
+    """
+    image.info.pop("xmp", None)  # where Pillow looks for an orientation
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)  # nothing, if loading has done it
+
+
+def read_16bit(
+    file: BinaryIO, tiff: Tiff, image: TiffImagePlugin.TiffImageFile, orientation: int
+) -> NDArray[np.uint16] | None:
     """The upright (H, W, C) samples of a picture of 12 or 16 bits; C: 1 grey, 3 RGB, 4 RGBA. None for any other.
 
     Args:
+        tiff: its `Tiff.check_planes` has passed.
         image: the same file, opened by Pillow and not loaded.
+        orientation: to apply, as EXIF's.
 
     Raises:
-        NotReadError: its planes lie one after the other, which Pillow takes for 8 bits.
         Exception: whatever Pillow raises for a damaged file.
     """
     if image.mode.startswith("I;16"):
+        load_upright(image, orientation)
         grey = np.asarray(image).astype(np.uint16)
         if tiff.bits == (12,):
             grey = (grey.astype(np.uint32) * 65535 // 4095).astype(np.uint16)
         return (65535 - grey if tiff.number(_PHOTOMETRIC, 1) == 0 else grey)[..., None]
     if image.mode not in ("RGB", "RGBA") or set(tiff.bits) != {16}:
         return None
-    if tiff.number(_PLANAR, 1) != 1:
-        raise NotReadError("a TIFF of 16-bit channels in separate planes; save it with interleaved channels")
 
     # libtiff hands over the machine's byte order, whatever the file's.
     little = sys.byteorder == "little" if image.use_load_libtiff else tiff.order == "<"
     mode = "RGBX" if image.mode == "RGB" and tiff.number(_SAMPLES, 3) == 4 else image.mode
-    upper, lower = (_unpack(file, f"{mode};16{letter}") for letter in ("LB" if little else "BL"))
+    letters = "LB" if little else "BL"
+    upper, lower = (_unpack(file, f"{mode};16{letter}", orientation) for letter in letters)
     samples = join_bytes(upper, lower)
     if image.mode == "RGBA" and tiff.numbers(_EXTRA_SAMPLES, ()) == (1,):
         _divide_by_alpha(samples)
     return samples
 
 
-def _unpack(file: BinaryIO, raw_mode: str) -> NDArray[np.uint8]:
-    """The picture with its bytes taken as Pillow's ``raw_mode`` says."""
+def _unpack(file: BinaryIO, raw_mode: str, orientation: int) -> NDArray[np.uint8]:
+    """The upright picture with its bytes taken as Pillow's ``raw_mode`` says."""
     file.seek(0)
     with Image.open(file, formats=["TIFF"]) as image:
         opened = cast(Any, image)  # `tile` is how Pillow's plugins tell its decoder what the bytes are
         opened.tile = [tile._replace(args=(raw_mode, *tile.args[1:])) for tile in opened.tile]
+        load_upright(opened, orientation)
         return np.asarray(image)
 
 
@@ -298,7 +332,7 @@ def write_tiff(
 
 
 def _fraction(order: str, value: float) -> Entry:
-    """``value`` from 0.01, below 65536."""
+    """``value`` within `addersr.images.picture.RESOLUTIONS`."""
     ratio = Fraction(value).limit_denominator(2**15)
     return Entry(RATIONAL, 1, struct.pack(f"{order}II", *ratio.as_integer_ratio()))
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from addersr.images.decode import turns
+from addersr.images.decode import upright_size
 from addersr.images.files import FORMATS
 
 __all__ = ["Size", "probe"]
@@ -32,9 +32,8 @@ def probe(path: Path) -> Size | None:
                 "ignore"
             )  # of odd metadata, and of sizes that are none of our business here
             formats = sorted({name.upper() for name in FORMATS.values()})
-            with Image.open(path, formats=formats) as image:
-                # Where PNG has EXIF behind the picture, it is not seen here.
-                width, height = image.size[::-1] if turns(image) else image.size
+            with path.open("rb") as file, Image.open(file, formats=formats) as image:
+                height, width = upright_size(image, file)
                 frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
                 return Size(height, width, frames)
     except Exception:  # a parser that is fed a damaged file may raise anything

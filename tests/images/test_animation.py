@@ -101,15 +101,27 @@ def test_a_gif_that_does_not_say_how_often_is_shown_once(tmp_path):
     assert read_any(tmp_path / "a.gif").plays == 1
 
 
-def test_the_picture_for_programs_without_apng_is_no_frame(tmp_path):
-    images = [Image.fromarray(frame.pixels) for frame in frames()]
+@pytest.mark.parametrize("alpha", [False, True])
+def test_the_picture_for_programs_without_apng_is_no_frame(tmp_path, alpha):
+    """Nor does it count among the durations and the repetitions; a frame is laid on nothing of it."""
+    given = frames(alpha)
+    images = [
+        Image.fromarray(frame.pixels if frame.alpha is None else np.dstack([frame.pixels, frame.alpha]))
+        for frame in given
+    ]
     images[0].save(
-        tmp_path / "a.png", save_all=True, append_images=images[1:], default_image=True, duration=50
+        tmp_path / "a.png",
+        save_all=True,
+        append_images=images[1:],
+        default_image=True,
+        duration=[40, 70],
+        loop=2,
     )
     again = read_any(tmp_path / "a.png")
-    assert [np.array_equal(g.pixels, f.pixels) for g, f in zip(again.frames, frames()[1:], strict=True)] == [
-        True
-    ] * 2
+    assert (again.durations, again.plays) == ((40, 70), 2)
+    for got, frame in zip(again.frames, given[1:], strict=True):
+        assert np.array_equal(got.pixels, frame.pixels)
+        assert frame.alpha is None or np.array_equal(got.alpha, frame.alpha)
 
 
 @pytest.mark.parametrize("format", ["png", "webp"])

@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from addersr.images import files
 from addersr.images.files import Animation, Picture, read, read_any, write
+from addersr.images.picture import RESOLUTIONS
 from addersr.images.png16 import COLOUR
 
 # Resolution.
@@ -103,6 +104,24 @@ def test_a_picture_that_is_turned_has_it_turned(tmp_path, smooth, orientation, f
     assert (height > width) == (orientation > 4)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("source", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("target", ["jpeg", "png", "tiff", "webp"])
+def test_that_of_exif_is_turned_too(smooth, orientation, source, target):
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = 300, 150
+    stream, again = io.BytesIO(), io.BytesIO()
+    Image.fromarray(smooth(8, 12)).save(stream, source, exif=tags)
+    picture = read(stream)
+    write(again, picture, format=target)
+    expected = (150, 300) if orientation > 4 else (300, 150)
+    assert picture.resolution == expected
+    with Image.open(again) as image:
+        exif = image.getexif()
+        assert (exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution]) == expected
+
+
 def test_of_16_bit_grey_with_alpha(tmp_path, rng):
     """Which is read without Pillow."""
     samples = rng.integers(0, 65536, (4, 6, 2)).astype(np.uint16)
@@ -127,6 +146,26 @@ def test_what_means_none_is_none(tmp_path, smooth, density):
     assert read(tmp_path / "a.jpg").resolution is None
 
 
+@pytest.mark.parametrize("target", ["png", "16-bit png", "jpeg", "tiff", "bmp"])
+@pytest.mark.parametrize("least_or_most", [RESOLUTIONS[0], RESOLUTIONS[1] - 1])  # BMP rounds the last one up
+def test_the_least_and_the_most_are_written(smooth, target, least_or_most):
+    depth, format = (np.uint16, target[7:]) if target.startswith("16") else (np.uint8, target)
+    stream = io.BytesIO()
+    write(stream, Picture(smooth(8, 12, depth), resolution=(least_or_most, 300)), format=format)
+    found = read(stream).resolution
+    if format == "jpeg" and least_or_most < 0.5:
+        assert found is None  # it has whole numbers
+    else:
+        assert found == pytest.approx((least_or_most, 300), abs=0.02)
+
+
+@pytest.mark.parametrize("absurd", [0, 0.019, -72, 65536, float("inf"), float("nan")])
+def test_a_picture_has_no_resolution_that_files_cannot_hold(smooth, absurd):
+    for resolution in ((absurd, 72), (72, absurd)):
+        with pytest.raises(ValueError, match=r"must be 0\.02 to 65535 pixels an inch"):
+            Picture(smooth(8, 12), resolution=resolution)
+
+
 def test_centimetres_of_a_jpeg(tmp_path, smooth):
     stream = io.BytesIO()
     Image.fromarray(smooth(8, 12)).save(stream, "JPEG")
@@ -137,7 +176,14 @@ def test_centimetres_of_a_jpeg(tmp_path, smooth):
 
 @pytest.mark.parametrize(
     ("x", "y"),
-    [((0, 1), (1, 1)), ((1, 0), (1, 0)), ((2**32 - 1, 1), (72, 1)), ((1, 2**32 - 1), (1, 2**32 - 1))],
+    [
+        ((0, 1), (1, 1)),
+        ((1, 0), (1, 0)),
+        ((2**32 - 1, 1), (72, 1)),
+        ((1, 2**32 - 1), (1, 2**32 - 1)),
+        ((655_359, 10), (72, 1)),
+        ((1, 99), (72, 1)),
+    ],
 )
 @pytest.mark.parametrize("format", ["png", "jpeg", "tiff", "bmp", "webp"])
 def test_absurd_numbers_stop_nothing(tmp_path, smooth, x, y, format):

@@ -149,3 +149,32 @@ def test_thumbnails_within_xmp_are_dropped(tmp_path, smooth):
     )
     Image.fromarray(smooth(4, 6)).save(tmp_path / "a.jpg", xmp=packet)
     assert read(tmp_path / "a.jpg").xmp == b"<x><xmp:Rating>4</xmp:Rating><dc:title>T</dc:title></x>"
+
+
+def extension_segment(digest, content):
+    """A segment of XMP that does not fit into the first one (XMP specification, part 3, 1.1.3.1)."""
+    data = b"http://ns.adobe.com/xmp/extension/\0" + digest + struct.pack(">II", len(content), 0) + content
+    return b"\xff\xe1" + struct.pack(">H", len(data) + 2) + data
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        b"<d xmpNote:HasExtendedXMP='%s' xmp:Rating='4'/>",
+        b"<d xmpNote:HasExtendedXMP = \"%s\" xmp:Rating='4'/>",
+        b"<d xmp:Rating='4'><xmpNote:HasExtendedXMP>%s</xmpNote:HasExtendedXMP></d>",
+    ],
+)
+def test_xmp_points_at_no_segments_that_are_not_carried(tmp_path, smooth, pointer):
+    digest = b"0123456789ABCDEF0123456789ABCDEF"
+    stream = io.BytesIO()
+    Image.fromarray(smooth(4, 6)).save(stream, "JPEG", xmp=b"<x>" + pointer % digest + b"</x>")
+    data = stream.getvalue()
+    at = data.index(b"\xff\xdb")
+    whole = data[:at] + extension_segment(digest, b"<x>the rest</x>") + data[at:]
+    (tmp_path / "a.jpg").write_bytes(whole)
+    picture = read(tmp_path / "a.jpg")
+    assert b"HasExtendedXMP" not in picture.xmp and digest not in picture.xmp
+    assert b"<d xmp:Rating='4'" in picture.xmp
+    write(tmp_path / "b.jpg", picture)
+    assert b"xmp/extension" not in (tmp_path / "b.jpg").read_bytes()
