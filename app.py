@@ -43,6 +43,12 @@ SAMPLES = Path(__file__).parent / "data" / "samples"
 DISK_FACTOR = 40
 """All uploads and results together, in pictures of the largest size that is taken."""
 
+SIDES = "Bicubic | AdderSR"
+"""What lies to the left and to the right of the slider's handle."""
+
+OWN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Of what the page does for itself."""
+
 Update: TypeAlias = Any
 """What gradio takes for a component: a value, or what else of it changes."""
 
@@ -80,7 +86,9 @@ class Page:
                     label="Self-ensemble", info="Somewhat better, in 8 times the time.", value=False
                 )
                 with gr.Row():
-                    self.start = gr.Button("Upscale", variant="primary", size="lg", min_width=140)
+                    self.start = gr.Button(
+                        "Upscale", variant="primary", size="lg", min_width=140, elem_id="start"
+                    )
                     self.stop = gr.Button(
                         "Stop", variant="stop", size="lg", min_width=90, interactive=False, scale=0
                     )
@@ -91,7 +99,7 @@ class Page:
                 )
                 self.chosen = gr.Dropdown([], label="Shown", visible=False, interactive=True)
                 self.slider = gr.ImageSlider(
-                    label="Bicubic | AdderSR",
+                    label=SIDES,
                     elem_id="result",
                     format="png",
                     interactive=False,
@@ -113,8 +121,8 @@ class Page:
         room = self._desk.store.room()
         copies = [shutil.copy(sample, room) for sample in samples]
 
-        def choose(index: int) -> list[str]:
-            return [str(copies[index])]
+        def choose(index: int, pictures: list[str] | None) -> list[str]:
+            return list(dict.fromkeys([*(pictures or ()), str(copies[index])]))
 
         shown = gr.Dataset(
             components=[gr.Image(visible=False)],
@@ -123,31 +131,25 @@ class Page:
             type="index",
             elem_id="samples",
         )
-        shown.click(
-            choose, shown, self.pictures, queue=False, api_visibility="private", show_progress="hidden"
-        )
+        shown.click(choose, [shown, self.pictures], self.pictures, queue=False, **OWN)
 
     def _connect(self) -> None:
-        own: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         fields = [self.pictures, self.model, self.scale, self.precision, self.self_ensemble]
         view = [
             self.status, self.report, self.chosen, self.slider,
             self.download, self.archive, self.start, self.stop,
         ]  # fmt: skip
-        # The desk lets one after the other compute.
-        running = self.start.click(_begun, outputs=view, queue=False, **own).then(
-            self._upscale, fields, view, concurrency_limit=None, **own
-        )
-        self.stop.click(self._halt, outputs=view, queue=False, cancels=[running], **own)
-        self.chosen.input(self._show, self.chosen, [self.slider, self.download], queue=False, **own)
-        self.model.change(self._precisions, self.model, self.precision, queue=False, **own)
+        running = self.start.click(self._begin, fields, view, **OWN).then(self._follow, outputs=view, **OWN)
+        self.stop.click(self._halt, outputs=view, queue=False, cancels=[running], **OWN)
+        self.chosen.input(self._show, self.chosen, [self.slider, self.download], queue=False, **OWN)
+        self.model.change(self._precisions, self.model, self.precision, queue=False, **OWN)
 
         called = gr.Button(visible=False)
         results = gr.File(file_count="multiple", visible=False, label="results")
         report = gr.JSON(visible=False, label="report")
-        called.click(self._call, fields, [results, report], concurrency_limit=None, api_name="upscale")
+        called.click(self._call, fields, [results, report], api_name="upscale")
 
-    async def _upscale(
+    def _begin(
         self,
         pictures: list[str] | None,
         model: str,
@@ -155,13 +157,22 @@ class Page:
         precision: str,
         self_ensemble: bool,
         request: gr.Request,
-    ) -> AsyncIterator[tuple[Update, ...]]:
+    ) -> tuple[Update, ...]:
+        """Begin a run and clear away what an earlier one has shown; what cannot begin leaves it."""
         try:
             order = order_of(pictures, model, scale, precision, self_ensemble)
-            run = self._desk.begin(_session(request), order)
+            self._desk.begin(_session(request), order)
         except UsageError as error:
             gr.Warning(str(error))
-            yield "", *_unchanged(5), *_buttons(running=False)
+            return tuple(_unchanged(8))
+        nothing = gr.update(value=None, interactive=False)
+        hidden = gr.update(visible=False)
+        none = gr.update(choices=[], value=None, visible=False)
+        return "", "", none, gr.update(value=None, label=SIDES), nothing, hidden, *_buttons(running=True)
+
+    async def _follow(self, request: gr.Request) -> AsyncIterator[tuple[Update, ...]]:
+        run = self._desk.latest(_session(request))
+        if run is None:  # none was begun, or its user has left
             return
         try:
             told = 0
@@ -218,8 +229,7 @@ class Page:
             raise gr.Error(str(error), print_exception=False) from error
         try:
             while not await _ended(run, 0.25):
-                done = len(run.outcomes)
-                progress((done + run.share) / len(order.pictures))
+                progress(run.share_of_all)
                 yield None, list(map(text.as_data, run.outcomes))
             results = [str(result.placed.download) for result in run.results]
             yield results, list(map(text.as_data, run.outcomes))
@@ -253,20 +263,6 @@ def _buttons(*, running: bool) -> tuple[Update, Update]:
     return gr.update(interactive=not running), gr.update(interactive=running)
 
 
-def _begun() -> tuple[Update, ...]:
-    nothing = gr.update(value=None, interactive=False)
-    hidden = gr.update(visible=False)
-    return (
-        "",
-        "",
-        gr.update(choices=[], value=None, visible=False),
-        None,
-        nothing,
-        hidden,
-        *_buttons(running=True),
-    )
-
-
 def _results(run: Run, told: int) -> tuple[Update, ...]:
     """What became of the pictures so far, of which ``told`` results have been shown."""
     results = run.results
@@ -280,8 +276,11 @@ def _results(run: Run, told: int) -> tuple[Update, ...]:
 
 
 def _shown(run: Run, index: int) -> tuple[Update, Update]:
-    placed = run.results[index].placed
-    return (str(placed.bicubic), str(placed.network)), gr.update(value=str(placed.download), interactive=True)
+    result = run.results[index]
+    sides = gr.update(
+        value=(str(result.placed.bicubic), str(result.placed.network)), label=f"Bicubic | {result.model}"
+    )
+    return sides, gr.update(value=str(result.placed.download), interactive=True)
 
 
 def build_page(desk: Desk) -> gr.Blocks:
@@ -295,8 +294,8 @@ def build_page(desk: Desk) -> gr.Blocks:
         desk.leave(_session(request))
 
     page.unload(left)
-    # api_open would let programs past the queue.
-    page.queue(api_open=False)
+    # The desk has a queue, so gradio's is to hold nobody up; api_open would let programs past it.
+    page.queue(default_concurrency_limit=None, api_open=False)
     return page
 
 
@@ -322,9 +321,7 @@ def launch(
     Raises:
         OSError: the port is taken or not to be had, or without ``port`` none is free.
     """
-    # Fonts that are named as plain text are the system's own; the default theme's come from another host.
-    system_fonts = ["system-ui", "sans-serif"]
-    theme = gr.themes.Soft(primary_hue="teal", font=system_fonts, font_mono=["ui-monospace", "monospace"])
+    fonts = ["system-ui", "sans-serif"]  # the system's own; the default theme's come from another host
     size = max_upload * 10**6
     guard = Middleware(Guard, store=store, most=MAX_FILES * size, names=names)
     store.settle()
@@ -335,9 +332,9 @@ def launch(
         max_threads=2 * queue + 40,  # gradio's own queue is to be none
         max_file_size=size,
         app_kwargs={"middleware": [guard]},
-        theme=theme,
+        theme=gr.themes.Soft(primary_hue="teal", secondary_hue="teal", font=fonts, font_mono=fonts),
         css=text.STYLE,
-        head=f"<script>{text.SCRIPT}</script>",
+        head=f"<script>const MOST = {size};\n{text.SCRIPT}</script>",
         footer_links=["api", "gradio", "settings"],
         state_session_capacity=200,
         run_history=False,

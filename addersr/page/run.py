@@ -18,6 +18,7 @@ from addersr.images import files
 from addersr.images.files import Animation
 from addersr.inference.enlarge import check_pixels, enlarge
 from addersr.inference.sizes import Wanted
+from addersr.inference.survey import probe
 from addersr.page.networks import Network, Networks
 from addersr.page.results import Placed, archive, place, write
 from addersr.page.store import Store
@@ -112,6 +113,7 @@ class Run:
         folder: takes the results.
         outcomes: of the pictures done so far, in their order.
         share: of the picture at hand that is computed, 0 to 1.
+        share_of_all: of the pixels of all pictures that are, 0 to 1.
         archive: all results in one file, when the run has ended and there are several.
         begun: `time.perf_counter` when it came to compute; None while it waits.
     """
@@ -121,6 +123,7 @@ class Run:
         self.folder = store.room()
         self.outcomes: list[Outcome] = []
         self.share = 0.0
+        self._pixels = [0] * len(order.pictures)  # of each; 0 where it cannot be told
         self.archive: Path | None = None
         self.begun: float | None = None
         self._networks = networks
@@ -157,11 +160,18 @@ class Run:
         return self._ended.wait(seconds)
 
     @property
+    def share_of_all(self) -> float:  # noqa: D102  # told above
+        done = len(self.outcomes)
+        computed = sum(self._pixels[:done]) + self.share * sum(self._pixels[done : done + 1])
+        return computed / max(sum(self._pixels), 1)
+
+    @property
     def results(self) -> list[Upscaled]:
         """The outcomes that have a result."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, Upscaled)]
 
     def _work(self) -> None:
+        self._pixels = list(map(_pixels, self.order.pictures))
         self.begun = time.perf_counter()
         with suppress(_StoppedError):
             for picture in self.order.pictures:
@@ -254,6 +264,11 @@ class Run:
             yield
         finally:
             hook.remove()
+
+
+def _pixels(picture: Path) -> int:
+    size = probe(picture)
+    return 0 if size is None else size.height * size.width * size.frames
 
 
 def order_of(

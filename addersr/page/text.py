@@ -30,7 +30,7 @@ def progress(run: Run, before: int = 0) -> str:
     if done == count:
         return _bar("Finishing", 1.0, "")
     name = escape(run.order.pictures[done].name)
-    share = (done + run.share) / count
+    share = run.share_of_all
     what = f"<b>{name}</b> {run.share:.0%}" if run.share < 1 else f"<b>{name}</b> is being written"
     if count > 1:
         what = f"File {done + 1} of {count}: {what}"
@@ -52,7 +52,7 @@ def summary(run: Run) -> str:
     done, count = len(run.results), len(run.order.pictures)
     refused = len(run.outcomes) - done
     if run.stopped:
-        text = f"Stopped after {done} of {count}."
+        text = f"Stopped after {done} of {count}." if done else "Stopped; none was finished."
     elif count == 1:
         text = "Done." if done else "It could not be done."
     else:
@@ -73,12 +73,12 @@ def _outcome(outcome: Outcome) -> str:
     name = escape(outcome.name)
     if isinstance(outcome, Refused):
         return f'<li class="refused"><b>{name}</b><span>{escape(outcome.reason)}</span></li>'
-    sizes = "{} x {} → {} x {}".format(*outcome.size, *outcome.result_size)
+    sizes = "{} x {} → {} x {} px".format(*outcome.size, *outcome.result_size)
     if outcome.frames > 1:
         sizes += f", {outcome.frames} frames"
     speed = outcome.megapixels / max(outcome.seconds, 1e-3)
     facts = [
-        f"{sizes} px",
+        sizes,
         f"{outcome.seconds:.1f} s, {speed:.2f} megapixels/s",
         f"{escape(outcome.model)}, {outcome.precision}",
     ]

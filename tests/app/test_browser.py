@@ -104,30 +104,62 @@ def test_several_with_a_bad_one(page, photo, text, tmp_path):
         assert archive.namelist() == ["holiday_x2.jpg", "other_x2.png"]
 
 
-@pytest.mark.parametrize("event", ["paste", "drop"])
-def test_pictures_that_are_pasted_or_dropped(page, photo, event):
+GIVE = """([event, place, pictures]) => {
+    const files = new DataTransfer();
+    for (const [name, data, more] of pictures) {
+        const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0));
+        files.items.add(new File([bytes, new Uint8Array(more)], name, {type: "image/jpeg"}));
+    }
+    const made = event === "paste"
+        ? new ClipboardEvent("paste", {clipboardData: files, bubbles: true, cancelable: true})
+        : new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true});
+    document.querySelector(place).dispatchEvent(made);
+}"""
+"""Pastes or drops pictures: names, what is in them, and how many bytes more there are."""
+
+
+def give(page, event, place, *pictures):
+    told = [(name, base64.b64encode(path.read_bytes()).decode(), more) for name, path, more in pictures]
+    page.evaluate(GIVE, [event, place, told])
+
+
+@pytest.mark.parametrize(
+    ("event", "places"),
+    [
+        ("paste", ["body", "body"]),
+        ("drop", ["body", "body"]),
+        ("drop", ["#pictures button", "#pictures tr.file"]),
+    ],
+)
+def test_pictures_that_are_pasted_or_dropped(page, photo, event, places):
     """Twice, because the field looks another way once there is one."""
-    for count in (1, 2):
-        page.evaluate(
-            """([event, data]) => {
-                const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0));
-                const files = new DataTransfer();
-                files.items.add(new File([bytes], "pasted.jpg", {type: "image/jpeg"}));
-                const made = event === "paste"
-                    ? new ClipboardEvent("paste", {clipboardData: files, bubbles: true, cancelable: true})
-                    : new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true});
-                document.body.dispatchEvent(made);
-            }""",
-            [event, base64.b64encode(photo.read_bytes()).decode()],
-        )
+    for count, place in enumerate(places, 1):
+        give(page, event, place, ("given.jpg", photo, 0))
         wait_for_files(page, count)
 
 
-def test_a_sample(page):
-    page.locator("#samples button").first.click()
+def test_one_that_is_too_large_does_not_keep_the_others_out(page, photo):
+    give(page, "drop", "body", ("small.jpg", photo, 0), ("large.jpg", photo, 51_000_000))
     wait_for_files(page, 1)
+    told = page.locator("#left-out")
+    assert told.inner_text() == "Too large, at most 50 MB are taken: large.jpg (51.0 MB)"
+    give(page, "drop", "body", ("large.jpg", photo, 51_000_000))
+    page.wait_for_timeout(300)
+    wait_for_files(page, 1)
+    give(page, "drop", "body", ("other.jpg", photo, 0))
+    wait_for_files(page, 2)
+    assert told.inner_text() == ""
+
+
+def test_samples(page, photo):
+    """They join what is there, each once."""
+    page.set_input_files("#pictures input[type=file]", [str(photo)])
+    wait_for_files(page, 1)
+    for sample, count in ((0, 2), (1, 3), (0, 3)):
+        page.locator("#samples button").nth(sample).click()
+        wait_for_files(page, count)
     page.get_by_role("button", name="Upscale", exact=True).click()
-    wait_until_told(page, "Done.")
+    wait_until_told(page, "3 of 3 done.")
 
 
 def test_stop(page, photo, large):
@@ -148,12 +180,20 @@ def test_stop(page, photo, large):
     wait_until_told(page, "Stopped after 1 of 2.")
 
 
-def test_without_a_picture(page):
+def test_without_a_picture(page, photo):
+    """What is there from before stays."""
+    start(page, photo)
+    wait_until_told(page, "Done.")
+    wait_until_shown(page, 88, 60)
+    page.get_by_label("Clear").first.click()
+    wait_for_files(page, 0)
     page.get_by_role("button", name="Upscale", exact=True).click()
     toast = page.get_by_test_id("toast-body")
     toast.wait_for()
     assert "Choose a picture first." in toast.inner_text()
     page.get_by_role("button", name="Upscale", exact=True).click(trial=True)
+    wait_until_shown(page, 88, 60)
+    assert page.get_by_role("button", name="Download").is_enabled()
 
 
 @pytest.mark.parametrize("width", [390, 1440])

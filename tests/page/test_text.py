@@ -2,6 +2,10 @@ import re
 from dataclasses import replace
 from threading import Event
 
+import numpy as np
+
+from addersr.images import files
+from addersr.images.files import Picture
 from addersr.page import text
 from addersr.page.run import Refused
 
@@ -24,14 +28,17 @@ def test_names_and_reasons_are_escaped():
     assert "<script>" not in told and "&lt;script&gt;.png" in told and "&lt;b&gt;" in told
 
 
-def test_progress_tells_the_file_and_the_share_of_all(begin, network, executor, photo):
-    told, run = [], begin(photo, photo, start=False)
+def test_progress_tells_the_file_and_the_share_of_all(begin, network, executor, photo, tmp_path):
+    """The share is that of the pixels."""
+    larger = tmp_path / "larger.png"
+    files.write(larger, Picture(np.zeros((60, 66, 3), np.uint8)))  # 3 times as many
+    told, run = [], begin(photo, larger, start=False)
     hook = network.upscaler.model.head.register_forward_pre_hook(lambda *_: told.append(text.progress(run)))
     run.start(executor)
     assert run.wait(60)
     hook.remove()
     assert "File 1 of 2: <b>holiday.jpg</b> 0%" in told[0] and "width: 0.0%" in told[0]
-    assert "File 2 of 2" in told[-1] and "width: 50.0%" in told[-1]
+    assert "File 2 of 2" in told[-1] and "width: 25.0%" in told[-1]
 
 
 def test_summary_of_a_run_that_was_not_all_good(begin, photo):
@@ -48,7 +55,7 @@ def test_a_run_that_waits_and_is_stopped(begin, executor, photo):
     assert "Waiting for a turn: another is being computed." in text.progress(run, 1)
     assert "Waiting for a turn: 3 are before you." in text.progress(run, 3)
     run.stop()
-    assert "Stopped after 0 of 1." in text.summary(run)
+    assert "Stopped; none was finished." in text.summary(run)
     go.set()
 
 
