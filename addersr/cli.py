@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from addersr import __version__
 from addersr.errors import AdderSRError, UsageError
-from addersr.printable import printable
+from addersr.telling import tell
 
 COMMANDS = {
     "upscale": ("addersr.inference.command", "enlarge pictures"),
@@ -27,6 +27,8 @@ COMMANDS = {
     "info": ("addersr.info", "show versions, backends and shipped weights"),
 }
 """Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help)."""
+
+_STANDARD_ERROR = 2
 
 TRAINING = ("fit", "validate", "test", "predict")
 """Handed on to the LightningCLI, `addersr.training.command`."""
@@ -42,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    _replace_closed_error()
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks must not end the work
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -50,16 +53,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = importlib.import_module("addersr.training.command")
             return int(command.main(words))
         args, unknown = _parser(words[0] if words else None).parse_known_args(words)
+        if hasattr(args, "inputs") and not any(map(_is_option, unknown)):
+            args.inputs += unknown  # argparse takes those on one side of the options, and leaves the others
+            unknown = []
         if unknown:  # argparse would lead to the help of `addersr`, which does not list the command's options
             named = [word for word in words[:1] if word in COMMANDS]
             _Parser(prog=" ".join(["addersr", *named])).error(f"unrecognized arguments: {' '.join(unknown)}")
         args.words = words  # for a command that starts itself in other processes
-        return int(args.run(args))
+        code = int(args.run(args))
+        if sys.stdout:
+            sys.stdout.flush()  # here, where it is caught that nobody reads it
+        return code
     except AdderSRError as error:
         _complain(error)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print("addersr: interrupted", file=sys.stderr)
+        tell("addersr: interrupted", sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,7 +80,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(error: object) -> None:
     """Print one line, whatever a file's name brings."""
-    print("addersr: error:", printable(str(error)), file=sys.stderr)
+    tell(f"addersr: error: {error}", sys.stderr)
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "-"
+
+
+def _replace_closed_error() -> None:
+    """Lead standard error nowhere if the program was started with it closed.
+
+    Else `print` would take standard output in its place, and the next file that is opened its number: then what a C
+    library warns of would be written into a picture.
+    """
+    if sys.stderr:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere != _STANDARD_ERROR:
+        os.dup2(nowhere, _STANDARD_ERROR)
+    sys.stderr = open(_STANDARD_ERROR, "w")  # noqa: SIM115  # for as long as the program runs
 
 
 class _Parser(argparse.ArgumentParser):

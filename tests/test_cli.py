@@ -118,3 +118,24 @@ def test_quantised_weights_from_the_command_line(tmp_path: Path) -> None:
     ):
         refused = upscale(model, precision)
         assert refused.returncode == 1 and message in refused.stderr and refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["a", "-o", "out", "b", "c"], ["a", "b", "c"]),
+        (["-o", "out", "a", "b"], ["a", "b"]),
+        (["a", "-r", "-o", "out", "-"], ["a", "-"]),
+    ],
+)
+def test_inputs_may_stand_before_and_behind_the_options(
+    words: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr("addersr.inference.command.run", lambda args: seen.extend(args.inputs) or 0)
+    assert cli.main(["upscale", *words]) == 0
+    assert seen == expected
+    with pytest.raises(SystemExit):
+        cli.main(["upscale", *words, "--wrong", "b"])
+    with pytest.raises(SystemExit):
+        cli.main(["info", "b"])

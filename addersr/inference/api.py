@@ -3,7 +3,7 @@
 import os
 from functools import lru_cache
 from numbers import Integral, Real
-from typing import Any, Literal, TypeAlias, TypeVar, cast, overload
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ __all__ = ["upscale"]
 _Array = TypeVar("_Array", bound=NDArray[Any])  # of the same type, as far as it is known
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "int8"]
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+_BEYOND = 0.5  # so far outside [0, 1] may resampling and filters have overshot
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as files of one channel are made
 
@@ -84,30 +88,40 @@ def upscale(
             - a PIL picture. The mode is kept, but palettes become RGB or RGBA, bilevel pictures L, RGB and L with a
               transparent colour RGBA and LA, and 16 bits of any byte order I;16, which has no transparency. CMYK
               becomes sRGB, through its profile if it has one, as files do. Colour profile, EXIF (with its sizes
-              corrected) and XMP are carried along; nothing is turned upright.
+              corrected) and XMP are carried along in ``info``, as Pillow's own methods do it; its ``save`` writes what
+              it is given of them, and unasked the profile alone, to PNG and TIFF. Nothing is turned upright: a picture
+              that EXIF says to turn is to be turned before (`PIL.ImageOps.exif_transpose`), or saved with its EXIF.
             - a NumPy array (H, W) or (H, W, C), C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; uint8, uint16, or
-              floating point in [0, 1].
-            - a torch tensor (C, H, W) or (N, C, H, W), C as above, floating point in [0, 1], on any device.
+              floating point in [0, 1]; in any order of bytes.
+            - a torch tensor (C, H, W) or (N, C, H, W), C as above, float16, bfloat16, float32 or float64 in [0, 1],
+              on any device.
 
-            Floating point keeps its type; what is outside [0, 1] in the result is clipped.
+            Arrays and tensors keep their type. Floating point is clipped to [0, 1] where it is up to 0.5 outside, as
+            resampling overshoots, and so is the result; what is further outside is refused.
         scale: above 0.
         model: name of shipped weights or a .safetensors file; None: the shipped one that suits the scale.
-        precision: as `addersr upscale` has it; "auto" is what the weights are in.
+        precision: "float32", "bfloat16" or "int8", as `addersr upscale` has it; "auto" is what the weights are in.
         device: "cpu", "cuda", "cuda:1"... or "auto".
         tile: side of a tile in pixels of the picture; None: always whole; "auto": as memory requires.
         self_ensemble: the mean over the eight turned and mirrored views, in eight times the time.
 
     Raises:
         TypeError: a picture of another kind, mode or type; a scale or tile that is no number.
-        ValueError: a shape that is none of the above, no pixels, a scale that is not positive, or a tile below 1.
+        ValueError: a shape that is none of the above, no pixels, floating point that is far outside [0, 1], infinite
+            or not a number, a scale that is not positive, a tile below 1, or another precision.
         AdderSRError: no such weights or device, or not enough memory.
 
     Example:
         >>> import addersr
-        >>> from PIL import Image
-        >>> addersr.upscale(Image.open("photo.jpg"), scale=2).save("larger.png")  # doctest: +SKIP
+        >>> from PIL import Image, ImageOps
+        >>> photo = ImageOps.exif_transpose(Image.open("photo.jpg"))  # upright  # doctest: +SKIP
+        >>> larger = addersr.upscale(photo, scale=2)  # doctest: +SKIP
+        >>> larger.save("larger.jpg", exif=larger.getexif(), icc_profile=larger.info.get("icc_profile"))
+        ... # doctest: +SKIP
     """
     _check_numbers(scale, tile)
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be above 0, got {scale}")
     name = default_model(scale) if model is None else os.fspath(model)
@@ -192,17 +206,19 @@ def _upscale_pil(upscaler: Upscaler, image: Image.Image, wanted: Wanted) -> Imag
 
 def _upscale_array(upscaler: Upscaler, array: NDArray[Any], wanted: Wanted) -> NDArray[Any]:
     floating = np.issubdtype(array.dtype, np.floating)
-    if not floating and array.dtype not in (np.uint8, np.uint16):
+    native = array.dtype.newbyteorder("=")  # which torch alone takes
+    if not floating and native not in (np.uint8, np.uint16):
         raise TypeError(f"an array must be uint8, uint16 or floating point, got {array.dtype}")
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] > 4):
         raise ValueError(f"an array must be (H, W) or (H, W, 1 to 4) and not empty, got {array.shape}")
     channels = array if array.ndim == 3 else array[..., None]
     if floating:
+        _check_range(channels.min(), channels.max())
         # Half precision has no resampling; what it lacks comes back at the end.
         tensor = torch.from_numpy(np.ascontiguousarray(channels, np.float32)).permute(2, 0, 1)[None]
         result = _enlarge_tensor(upscaler, tensor, wanted)[0].permute(1, 2, 0).numpy()
     else:
-        result = _enlarge_samples(upscaler, channels, wanted)
+        result = _enlarge_samples(upscaler, channels.astype(native, copy=False), wanted)
     result = result if array.ndim == 3 else result[..., 0]
     return np.ascontiguousarray(result.astype(array.dtype, copy=False))
 
@@ -223,19 +239,31 @@ def _enlarge_samples(upscaler: Upscaler, channels: NDArray[Any], wanted: Wanted)
 
 
 def _upscale_tensor(upscaler: Upscaler, tensor: Tensor, wanted: Wanted) -> Tensor:
-    if not tensor.is_floating_point():
+    if tensor.dtype not in _FLOATS:
         raise TypeError(
-            f"a tensor must be floating point in [0, 1], got {tensor.dtype}; divide it by its maximum"
+            "a tensor must be float16, bfloat16, float32 or float64 in [0, 1], "
+            f"got {tensor.dtype}; {'convert it' if tensor.is_floating_point() else 'divide it by its maximum'}"
         )
     if tensor.ndim not in (3, 4) or 0 in tensor.shape or tensor.shape[-3] > 4:
         raise ValueError(f"a tensor must be (1 to 4, H, W) or (N, 1 to 4, H, W), got {tuple(tensor.shape)}")
+    _check_range(*(value.item() for value in tensor.detach().aminmax()))
     batch = tensor.detach() if tensor.ndim == 4 else tensor.detach()[None]
     result = _enlarge_tensor(upscaler, batch, wanted).to(tensor)
     return result if tensor.ndim == 4 else result[0]
 
 
+def _check_range(least: float, most: float) -> None:
+    """Raises ValueError for values that are not meant to be in [0, 1]; both are NaN if any value is."""
+    if not (least >= -_BEYOND and most <= 1 + _BEYOND):
+        raise ValueError(
+            f"floating-point values must be in [0, 1], got {least:g} to {most:g}; divide them by their maximum, such "
+            "as 255, or replace what is not finite"
+        )
+
+
 def _enlarge_tensor(upscaler: Upscaler, batch: Tensor, wanted: Wanted) -> Tensor:
-    """(N, 1 to 4, H, W) in [0, 1]; nothing is rounded to bits on the way."""
+    """(N, 1 to 4, H, W), clipped to [0, 1]; nothing is rounded to bits on the way."""
+    batch = batch.clamp(0, 1)
     channels, height, width = batch.shape[1:]
     size = wanted.of(height, width)
     colour = batch[:, :1].expand(-1, 3, -1, -1) if channels < 3 else batch[:, :3]

@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (a folder with a dot in its name: OUT/), or - for standard output",
     )
     parser.add_argument(
-        "-r", "--recursive", action="store_true", help="look into folders within folders; OUT mirrors them"
+        "-r",
+        "--recursive",
+        action="store_true",
+        help="look into folders within folders, but not through links to folders; OUT mirrors them",
     )
     _add_size(parser)
     parser.add_argument("--model", metavar="NAME|FILE", help="name of shipped weights or a .safetensors file")
@@ -45,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.whole_number,
         metavar="N",
         help="refuse a picture, or a result, of more pixels, those of all frames together"
-        f" (default: {files.MAX_PIXELS:,} for a picture, {MAX_RESULT_PIXELS:,} for a result); what the network makes"
-        f" on the way to a result may have {MAX_RESULT_PIXELS:,}, or N where that is more",
+        f" (default: {files.MAX_PIXELS:,} for a picture, which is never exceeded, {MAX_RESULT_PIXELS:,} for a result);"
+        f" what the network makes on the way to a result may have {MAX_RESULT_PIXELS:,}, or N where that is more",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be made, and its size; make nothing"

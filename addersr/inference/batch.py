@@ -7,6 +7,7 @@ their number (`addersr.inference.pipeline`).
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -20,7 +21,7 @@ from addersr.images.files import Animation
 from addersr.inference.enlarge import Content, Done, check_pixels, enlarge
 from addersr.inference.ensemble import VIEWS
 from addersr.inference.existing import is_left
-from addersr.inference.inputs import STANDARD, standard_input
+from addersr.inference.inputs import STANDARD, opened, standard_input
 from addersr.inference.pipeline import overlapped
 from addersr.inference.plan import Job
 from addersr.inference.report import Record
@@ -141,7 +142,8 @@ class _Run:
             return
         settings = self._settings
         most, most_of_result = settings.budget
-        content = files.read_any(_standard_input() if source == STANDARD else source, max_pixels=most)
+        with opened(source) if source != STANDARD else nullcontext(_standard_input()) as file:
+            content = files.read_any(file, max_pixels=most)
         if settings.strip:
             content = files.stripped(content)
         size = files.size(content)

@@ -7,8 +7,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from addersr import checkpoint
 from addersr.errors import UsageError
@@ -21,11 +22,11 @@ from addersr.inference.existing import IfExists
 from addersr.inference.inputs import Refusal
 from addersr.inference.launch import follow_launcher, launch, processes
 from addersr.inference.pipeline import overlapped
-from addersr.inference.plan import Job, check_output, plan
+from addersr.inference.plan import Job, Plan, check_output, plan
 from addersr.inference.report import Record, ReportFile, Tally, of_process
 from addersr.inference.settings import Settings
 from addersr.inference.sizes import DEFAULT_SCALE, Wanted, default_model
-from addersr.printable import printable
+from addersr.telling import tell
 
 if TYPE_CHECKING:
     from addersr.inference.distributed import Group
@@ -46,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.lossless and args.format == "jpeg":
         raise UsageError("--lossless: JPEG always loses; choose --format png, webp or tiff")
-    if args.output == "-" and sys.stdout.isatty() and not args.dry_run:
-        raise UsageError("-o -: standard output is a terminal; lead it to a file or a program")
+    _check_standard_output(args)
     several = processes(args.devices, args.num_nodes)
     if several is None or (args.dry_run and not several.launched):
         return _upscale(args, None)
@@ -63,6 +63,15 @@ def run(args: argparse.Namespace) -> int:
     code = _upscale(args, group)
     group.end()
     return code
+
+
+def _check_standard_output(args: argparse.Namespace) -> None:
+    if args.output != "-" or args.dry_run:
+        return
+    stream = cast("TextIO | None", sys.stdout)  # None: the program was started with it closed
+    if stream is None or stream.isatty():
+        problem = "closed" if stream is None else "a terminal"
+        raise UsageError(f"-o -: standard output is {problem}; lead it to a file or a program")
 
 
 def _check_shareable(args: argparse.Namespace) -> None:
@@ -84,6 +93,7 @@ def _upscale(args: argparse.Namespace, group: "Group | None") -> int:
     whose = "" if group is None else f"process {group.rank + 1} of {group.count}: "
     jobs: list[Job] = []
     refused: list[Refusal] = []
+    left: list[Path] = []
     with ExitStack() as stack:
         with nullcontext() if group is None else group.agreeing():
             format = None if args.format == "keep" else args.format
@@ -93,18 +103,18 @@ def _upscale(args: argparse.Namespace, group: "Group | None") -> int:
                 wanted = Wanted(factor=loaded.model.scale)
             elif wanted is None:
                 wanted = Wanted(factor=DEFAULT_SCALE)
+            settings = _settings(args, wanted, format)
             if plans:
                 naming = {
                     "name": args.name, "scale": wanted.factor, "format": format, "recursive": args.recursive,
-                    "resumes": args.skip_existing,
+                    "if_exists": settings.if_exists,
                 }  # fmt: skip
-                jobs, refused = plan(args.inputs, args.output, **naming)
-            settings = _settings(args, wanted, format)
+                jobs, refused, left = plan(args.inputs, args.output, **naming)
             if loaded is None:
                 name = args.model or default_model(wanted.factor)
                 loaded = checkpoint.load(name, precision=args.precision)
             if args.dry_run:
-                return show(jobs, refused, settings, loaded.model.scale)
+                return show(Plan(jobs, refused, left), settings, loaded.model.scale)
             if not all(settings.if_exists == "skip" and os.path.lexists(job.target) for job in jobs):
                 check_output(jobs, args.output)
             if args.report is not None:
@@ -115,6 +125,8 @@ def _upscale(args: argparse.Namespace, group: "Group | None") -> int:
             jobs = group.share(jobs)
         stack.enter_context(_told_to_end())
         try:
+            for picture in left:
+                tally.leave(picture)
             for refusal in refused:
                 tally.add(Record(str(refusal.source), None, error=str(refusal)))
             with closing(Bar(jobs, wanted, shown=plans and not args.quiet, whose=whose)) as bar:
@@ -135,10 +147,10 @@ def _upscale(args: argparse.Namespace, group: "Group | None") -> int:
                 )
         finally:
             for line in tally.errors:
-                print("addersr: error:", printable(line), file=sys.stderr)
+                tell(f"addersr: error: {line}", sys.stderr)
             if not args.quiet:
                 where = "standard output" if args.output == "-" else args.output
-                print(whose + printable(tally.summary(f"{where} ({wanted}, {loaded.name})")), file=told)
+                tell(whose + tally.summary(f"{where} ({wanted}, {loaded.name})"), told)
     return 1 if tally.errors else 0
 
 

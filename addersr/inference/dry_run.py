@@ -1,15 +1,14 @@
 """What a run would make, told beforehand: `addersr upscale --dry-run`."""
 
 import sys
-from collections.abc import Sequence
 
 from addersr.errors import ImageError
 from addersr.images import files
 from addersr.inference.enlarge import check_pixels
 from addersr.inference.existing import is_left
-from addersr.inference.inputs import STANDARD, Refusal
-from addersr.inference.plan import Job
-from addersr.inference.report import sizes
+from addersr.inference.inputs import STANDARD
+from addersr.inference.plan import Job, Plan
+from addersr.inference.report import LEFT, sizes
 from addersr.inference.settings import Settings
 from addersr.inference.survey import Size, probe
 from addersr.printable import printable
@@ -17,20 +16,22 @@ from addersr.printable import printable
 __all__ = ["show"]
 
 
-def show(jobs: Sequence[Job], refused: Sequence[Refusal], settings: Settings, scale: int) -> int:
-    """Print each picture, its result and their sizes; then what would fail.
+def show(plan: Plan, settings: Settings, scale: int) -> int:
+    """Print each picture, its result and their sizes, and what is left out; then what would fail.
 
     That is known from the beginnings of the files: a damaged one is not found out. A pipe's is not looked at.
 
     Args:
-        jobs, refused: what `plan` gives.
+        plan: of the inputs.
         scale: the network's.
 
     Returns:
         The exit code: 0, or 1 if anything would fail.
     """
-    errors = [str(refusal) for refusal in refused]
-    for job in jobs:
+    for picture in plan.left:
+        print(printable(f"{picture}  {LEFT}"))
+    errors = [str(refusal) for refusal in plan.refused]
+    for job in plan.jobs:
         try:
             print(printable(_line(job, settings, scale)))
         except ImageError as error:
@@ -57,7 +58,8 @@ def _line(job: Job, settings: Settings, scale: int) -> str:
     target = settings.wanted.of(*source)
     try:
         if size.height * size.width * size.frames > most:
-            raise ImageError(f"{size.width} x {size.height} is too many pixels, at most {most:,} are read")
+            what = f"{size.width} x {size.height}" + (f" x {size.frames} frames" if size.frames > 1 else "")
+            raise ImageError(f"{what} is too many pixels, at most {most:,} are read")
         check_pixels(source, target, size.frames, scale, most_of_result)
     except ImageError as error:
         raise ImageError(f"{job.source}: {error}") from None

@@ -2,20 +2,23 @@
 
 import glob
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from io import FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from typing_extensions import override
 
 from addersr.errors import UsageError
 from addersr.images import files
 from addersr.images.formats import HEAD, format_by_head
+from addersr.inference.pipeline import waiting
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -29,12 +32,15 @@ __all__ = [
     "folded",
     "identity",
     "is_pattern",
-    "standard_format",
+    "opened",
+    "own_format",
     "standard_input",
 ]
 
 STANDARD = Path("-")
 """Standard input, or output; a file of that name is ./-, which is made absolute."""
+
+_SHELL_PIPE = re.compile("/dev/fd/([0-9]{1,9})")
 
 Identity: TypeAlias = tuple[int, int] | str
 
@@ -176,15 +182,15 @@ def folded(path: Path) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", real).casefold())
 
 
-class _StandardInput(FileIO):
-    """Standard input, of which the first bytes can be looked at before they are read.
+class _Stream(FileIO):
+    """A file that may be a pipe, of which the first bytes can be looked at before they are read.
 
-    Not sys.stdin's buffer: an interpreter that ends while a thread waits for that, after Ctrl-C, breaks off.
+    For what it reads, and for who opens a pipe to write into it, a thread is `waiting`.
     """
 
-    def __init__(self) -> None:
-        super().__init__(0, closefd=False)
-        self.name = "standard input"  # for messages
+    def __init__(self, file: int | Path) -> None:
+        with waiting():
+            super().__init__(file, closefd=not isinstance(file, int))
         self._head = b""
 
     def head(self, length: int) -> bytes:
@@ -202,26 +208,68 @@ class _StandardInput(FileIO):
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         view = memoryview(buffer).cast("B")
         if not self._head:
-            return super().readinto(view)
+            with waiting():
+                return super().readinto(view)
         part, self._head = self._head[: len(view)], self._head[len(view) :]
         view[: len(part)] = part
         return len(part)
 
 
 @cache
-def standard_input() -> _StandardInput:
+def standard_input() -> _Stream:
     """The one of this process, unbuffered; to be read through a `BufferedReader`.
+
+    Not sys.stdin's buffer: an interpreter that ends while a thread waits for that, after Ctrl-C, breaks off.
 
     Raises:
         OSError: it is closed.
     """
-    return _StandardInput()
+    stream = _Stream(0)
+    stream.name = "standard input"  # for messages
+    return stream
 
 
-def standard_format() -> str | None:
-    """The format of the picture in standard input, as `files.format_of` tells it of a file's; it can be read still."""
+@cache
+def _shell_pipe(number: int) -> _Stream:
+    return _Stream(number)
+
+
+def _pipe(source: Path) -> _Stream | None:
+    """A pipe, or None where it is none.
+
+    That of a shell's ``<(cat photo.jpg)``, which no other program reads, is always the same stream: its beginning can
+    be looked at before it is read.
+    """
+    if _kind(source) != stat.S_IFIFO:
+        return None
+    number = _SHELL_PIPE.fullmatch(str(source))
+    stream = _Stream(source) if number is None else _shell_pipe(int(number[1]))
+    stream.name = str(source)
+    return stream
+
+
+@contextmanager
+def opened(source: Path) -> Iterator[Path | BinaryIO]:
+    """What `addersr.images.files.read_any` takes for a file: a pipe as a stream, for which a thread is `waiting`."""
+    stream = _pipe(source)
+    if stream is None:
+        yield source
+    else:
+        with BufferedReader(stream) as buffered:
+            yield buffered
+
+
+def own_format(source: Path) -> str | None:
+    """The format of a picture, as `addersr.images.files.format_of` tells it, also in standard input and a shell's pipe.
+
+    These can be read still. Other pipes are not looked at, because what is read of them is gone from them.
+    """
     try:
-        stream = standard_input()
-        return None if stream.isatty() else format_by_head(stream.head(HEAD))
+        if source == STANDARD:
+            stream = standard_input()
+            return None if stream.isatty() else format_by_head(stream.head(HEAD))
+        if _SHELL_PIPE.fullmatch(str(source)) and (pipe := _pipe(source)):
+            return format_by_head(pipe.head(HEAD))
     except OSError:  # which reading will tell
         return None
+    return files.format_of(source)

@@ -44,8 +44,8 @@ def factor(text: str) -> float:
 
 
 def size(text: str) -> tuple[int, int]:
-    """(width, height) from WIDTHxHEIGHT, for argparse's ``type``."""
-    match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
+    """(width, height) from WIDTHxHEIGHT, with x, X or the sign of multiplication, for argparse's ``type``."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})[xX\u00d7]([1-9][0-9]{0,5})", text)
     if match is None or max(map(int, match.groups())) > _MOST_SIDE:
         raise argparse.ArgumentTypeError(
             f"must be WIDTHxHEIGHT, such as 1280x720, each at most {_MOST_SIDE}, got {text!r}"

@@ -4,12 +4,26 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from queue import SimpleQueue
-from threading import Event, Semaphore, Thread
+from threading import Event, Semaphore, Thread, current_thread
 from typing import TypeVar
 
-__all__ = ["overlapped", "read_ahead", "writing_behind"]
+__all__ = ["overlapped", "read_ahead", "waiting", "writing_behind"]
 
 _Work = TypeVar("_Work")
+
+_POLL = 0.02  # seconds
+
+_waiting = set[Thread]()
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """For a block that may wait for ever, such as for standard input: who ends a reader does not wait for it then."""
+    _waiting.add(current_thread())
+    try:
+        yield
+    finally:
+        _waiting.discard(current_thread())
 
 
 def overlapped(
@@ -33,7 +47,11 @@ def overlapped(
 
 
 def read_ahead(works: Iterable[_Work], read: Callable[[_Work], None]) -> Generator[_Work, None, None]:
-    """Yield each work after it has been read, in a thread that is one ahead; closing the generator ends that."""
+    """Yield each work after it has been read, in a thread that is one ahead; closing the generator ends that.
+
+    What is being read then is read to its end, but for what is `waiting`: an interpreter that ends with a thread in
+    the midst of C++ code is aborted.
+    """
     stop, room = Event(), Semaphore(1)
     ready: SimpleQueue[tuple[_Work | None, BaseException | None]] = SimpleQueue()
 
@@ -49,9 +67,10 @@ def read_ahead(works: Iterable[_Work], read: Callable[[_Work], None]) -> Generat
         except BaseException as error:
             ready.put((None, error))
 
+    # A daemon, because it may wait for standard input for ever.
+    reader = Thread(target=reading, name="addersr-reader", daemon=True)
     try:
-        # A daemon, because it may wait for standard input for ever.
-        Thread(target=reading, name="addersr-reader", daemon=True).start()
+        reader.start()
         while True:
             work, error = ready.get()
             if error is not None:
@@ -63,6 +82,8 @@ def read_ahead(works: Iterable[_Work], read: Callable[[_Work], None]) -> Generat
     finally:
         stop.set()
         room.release()
+        while reader.is_alive() and reader not in _waiting:
+            reader.join(_POLL)
 
 
 @contextmanager

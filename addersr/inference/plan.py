@@ -6,9 +6,11 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from addersr.errors import ImageError, UsageError
 from addersr.images import files
+from addersr.inference.existing import IfExists
 from addersr.inference.inputs import (
     STANDARD,
     Found,
@@ -18,10 +20,10 @@ from addersr.inference.inputs import (
     folded,
     identity,
     is_pattern,
-    standard_format,
+    own_format,
 )
 
-__all__ = ["PLAIN_NAME", "Job", "check_name", "check_output", "plan"]
+__all__ = ["PLAIN_NAME", "Job", "Plan", "check_name", "check_output", "plan"]
 
 PLAIN_NAME = "{stem}{suffix}"
 """The pattern of a result's name that is its picture's name."""
@@ -33,6 +35,16 @@ class Job:
 
     source: Path
     target: Path
+
+
+class Plan(NamedTuple):
+    """What becomes of the inputs."""
+
+    jobs: list[Job]
+    refused: list[Refusal]
+    """Those that cannot be done."""
+    left: list[Path]
+    """Those that were taken for results of an earlier run."""
 
 
 def check_name(pattern: str) -> str:
@@ -61,15 +73,15 @@ def plan(
     scale: float | None = None,
     format: str | None = None,
     recursive: bool = False,
-    resumes: bool = False,
-) -> tuple[list[Job], list[Refusal]]:
+    if_exists: IfExists = "error",
+) -> Plan:
     """Decide where each result goes, before anything is read or written.
 
     A file goes to ``out``/name; the pictures of a folder, or of a pattern such as ``photos/**/*.jpg``, keep their
-    places below it, or below its fixed part (``out``/relative path); hidden files are left out, and so is what an
-    earlier run with this naming put there. One single file may also be given the result's own name: ``out`` with
-    a picture's ending. What is a folder already, or is written with a slash behind it, is a folder whatever its
-    ending. ``-`` is standard input, whose result is called stdin, or standard output, for one picture.
+    places below it, or below its fixed part (``out``/relative path); hidden files are left out. One single file may
+    also be given the result's own name: ``out`` with a picture's ending. What is a folder already, or is written
+    with a slash behind it, is a folder whatever its ending. ``-`` is standard input, whose result is called stdin,
+    or standard output, for one picture.
 
     Args:
         name: pattern of the results' names, see `check_name`: "{stem}_x{scale}{suffix}" makes photo.jpg photo_x2.jpg.
@@ -77,13 +89,16 @@ def plan(
         format: of all results, by its name in `addersr.images.files.FORMATS`; None keeps each file's own, which its
             first bytes tell, whatever its ending says (PNG where neither is a picture's).
         recursive: look into folders within folders.
-        resumes: results that are there are left, so that one which lies beside its picture, as with a ``format``, can
-            be taken for an earlier run's; otherwise it is an input that nothing may overwrite.
+        if_exists: what becomes of results that are there. A picture that was found, not named, where the result of
+            another one goes is an earlier run's result, or an original of that name: nothing tells. Where results
+            are not replaced, it is taken for the former and left ("skip"; with a ``name`` of its own, such as
+            photo_x2.jpg, also "error"); else nothing may overwrite it.
 
     Returns:
-        The jobs, and each input that cannot be done: an empty folder, one that cannot be read, two inputs for one
-        result (neither is done: which should win?), a result in the place of an input. Names that differ in upper
-        and lower case or in Unicode's normal form alone count as one, because some file systems take them for one.
+        The jobs, what was left, and each input that cannot be done: an empty folder, one that cannot be read, two
+        inputs for one result (neither is done: which should win?), a result in the place of an input. Names that
+        differ in upper and lower case or in Unicode's normal form alone count as one, because some file systems take
+        them for one.
 
     Raises:
         UsageError: ``out`` cannot take the results, or has an ending that is no picture's.
@@ -117,24 +132,31 @@ def plan(
     found, refused = find(inputs, out, recursive=recursive)
     if to_standard and len(found) > 1:
         raise UsageError(f"-o - takes one picture, and the input is {len(found)}; name a folder")
+    doubtful = set[Identity]()
     if is_named or to_standard:
         jobs = [Job(picture.source, STANDARD if to_standard else out) for picture in found]
     else:
-        jobs = _place(found, out, name, scale, format, resumes)
-    kept, conflicts = _without_conflicts(jobs)
-    return kept, refused + conflicts
+        jobs, doubtful = _place(found, out, name, scale, format)
+    left = list[Path]()
+    if if_exists == "skip" or (if_exists == "error" and name != PLAIN_NAME):
+        left = [job.source for job in jobs if identity(job.source) in doubtful]
+        jobs = [job for job in jobs if identity(job.source) not in doubtful]
+    kept, conflicts = _without_conflicts(jobs, doubtful)
+    return Plan(kept, refused + conflicts, left)
 
 
 def _place(
-    found: list[Found], out: Path, name: str, scale: float | None, format: str | None, resumes: bool
-) -> list[Job]:
+    found: list[Found], out: Path, name: str, scale: float | None, format: str | None
+) -> tuple[list[Job], set[Identity]]:
+    """The jobs, and those of their pictures that were found, not named, where the result of another one goes.
+
+    Under other names, results may lie beside their pictures, and the next run's search finds them there.
+    """
     jobs: dict[tuple[Identity, Path], Job] = {}  # so that a file that is named twice is done once
     named = set()
     for picture in found:
         relative, ending = picture.relative, picture.relative.suffix
-        kept = format or (
-            standard_format() if picture.source == STANDARD else files.format_of(picture.source)
-        )
+        kept = format or own_format(picture.source)
         if kept is not None and files.FORMATS.get(ending.lower()) != kept:
             ending = files.SUFFIXES[kept]
         if ending.lower() not in files.EXTENSIONS:
@@ -146,15 +168,12 @@ def _place(
         jobs.setdefault((source, target), Job(picture.source, target))
         if picture.named:
             named.add(source)
-    # Under other names, results may lie beside their pictures, and the next run's search finds them there.
-    results = set[Identity]()
-    if name != PLAIN_NAME or resumes:
-        results = {place for (source, _), job in jobs.items() if (place := identity(job.target)) != source}
-        results -= named
-    return [job for (source, _), job in jobs.items() if source not in results]
+    results = {place for (source, _), job in jobs.items() if (place := identity(job.target)) != source}
+    return list(jobs.values()), results & {source for source, _ in jobs} - named
 
 
-def _without_conflicts(jobs: list[Job]) -> tuple[list[Job], list[Refusal]]:
+def _without_conflicts(jobs: list[Job], doubtful: set[Identity]) -> tuple[list[Job], list[Refusal]]:
+    """Without those whose result would replace an input, or another result, and without ``doubtful`` inputs."""
     sources = {identity(job.source) for job in jobs if job.source != STANDARD}
     by_target: dict[str, list[Job]] = {}
     for job in jobs:
@@ -164,9 +183,10 @@ def _without_conflicts(jobs: list[Job]) -> tuple[list[Job], list[Refusal]]:
     for claims in by_target.values():
         for job in claims:
             if job.target != STANDARD and identity(job.target) in sources:
-                reason = (
-                    f"its result would overwrite the input {job.target}; choose another -o, or --suffix _x2"
-                )
+                reason = f"its result would overwrite the input {job.target}; choose another -o or --suffix"
+                refused.append(Refusal(job.source, reason))
+            elif identity(job.source) in doubtful:
+                reason = "may be an original, or an earlier run's result; choose another -o, or name single pictures"
                 refused.append(Refusal(job.source, reason))
             elif len(claims) > 1:
                 others = ", ".join(str(other.source) for other in claims if other is not job)

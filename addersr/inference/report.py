@@ -12,10 +12,12 @@ from tqdm import tqdm
 
 from addersr.errors import UsageError
 from addersr.images.files import EXTENSIONS
-from addersr.printable import printable
+from addersr.telling import tell
 
-__all__ = ["Record", "ReportFile", "Tally", "of_process", "sizes"]
+__all__ = ["LEFT", "Record", "ReportFile", "Tally", "of_process", "sizes"]
 
+LEFT = "left out, taken for an earlier run's result"
+"""What is told of an input that `plan` has left."""
 
 _BEGINNING = b'{"input": '  # of each line, by the order of Record's fields
 
@@ -119,7 +121,7 @@ def of_process(path: Path, rank: int) -> Path:
 class Tally:
     """What became of the pictures so far; told of each if asked to."""
 
-    def __init__(self, told: TextIO, *, verbose: bool) -> None:
+    def __init__(self, told: TextIO | None, *, verbose: bool) -> None:
         self.report: ReportFile | None = None
         self._errors: list[str] = []
         self._unreported = ""
@@ -141,7 +143,13 @@ class Tally:
                 self._lines_missing += 1
         if self._verbose:
             with tqdm.external_write_mode(file=self._told):  # above the bar
-                print(printable(_line(record)), file=self._told, flush=True)
+                tell(_line(record), self._told)
+
+    def leave(self, picture: Path) -> None:
+        """Count and tell of an input that was taken for a result; it is no line of the report."""
+        self._counts["left"] += 1
+        if self._verbose:
+            tell(f"{picture}: {LEFT}", self._told)
 
     @property
     def errors(self) -> list[str]:
@@ -155,6 +163,9 @@ class Tally:
         parts = [f"{self._counts['written']} written to {where}"]
         if self._counts["skipped"]:
             parts.append(f"{self._counts['skipped']} were there already")
+        if self._counts["left"]:
+            hint = "" if self._verbose else " (--verbose names them)"
+            parts.append(f"{self._counts['left']} {LEFT}{hint}")
         if self._counts["failed"]:
             parts.append(f"{self._counts['failed']} failed")
         return ", ".join(parts)

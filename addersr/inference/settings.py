@@ -35,4 +35,4 @@ class Settings:
         """The most pixels of a picture, and of its result."""
         if self.max_pixels is None:
             return files.MAX_PIXELS, MAX_RESULT_PIXELS
-        return self.max_pixels, self.max_pixels
+        return min(self.max_pixels, files.MAX_PIXELS), self.max_pixels

@@ -121,7 +121,7 @@ class Upscaler:
         # In auto mode: the largest one, by wish or because memory has run out.
         self._tile = largest_tile if tile == "auto" else tile
         self._network = self._prepare()
-        self._lock = Lock()  # one set of feature maps, for one pass at a time
+        self._lock = Lock()  # one set of feature maps, for one pass at a time; and to change network or tile
         maps = _LIVE_MAPS
         if isinstance(self._network, FusedEDSR):
             maps = _LIVE_MAPS_INT8 if self.precision == "int8" else _LIVE_MAPS_FUSED
@@ -221,9 +221,10 @@ class Upscaler:
                 if not _is_out_of_memory(error):
                     raise
             # Out of the handler, so that the traceback no longer holds the tensors of the attempt.
-            self._network = self._prepare()  # without the maps it kept
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            with self._lock:
+                self._network = self._prepare()  # without the maps it kept
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
             side = max(tiles[0].keep.height, tiles[0].keep.width)
             if not self._auto:
                 raise AdderSRError(
@@ -231,7 +232,13 @@ class Upscaler:
                 )
             if side <= _LEAST_TILE:
                 raise AdderSRError(f"not enough memory even for tiles of {side} pixels; use a smaller model")
-            tile = self._tile = max(side // 2, _LEAST_TILE)
+            tile = self._limit_tile(max(side // 2, _LEAST_TILE))
+
+    def _limit_tile(self, tile: int) -> int:
+        """From now on no tile is larger, also where another thread, whose picture was smaller, has come to less."""
+        with self._lock:
+            self._tile = tile if self._tile is None else min(tile, self._tile)
+            return self._tile
 
     def _pass(
         self,

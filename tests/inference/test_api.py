@@ -5,7 +5,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import addersr
 from addersr import checkpoint
@@ -82,6 +82,26 @@ def test_the_colour_of_what_is_hidden_does_not_show(model, dtype):
 def test_any_layout_in_memory(model, array):
     expected = addersr.upscale(np.ascontiguousarray(array), 2, model)
     assert np.array_equal(addersr.upscale(array, 2, model), expected)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f2", "f4", "f8"])
+@pytest.mark.parametrize("order", "<>")
+def test_any_order_of_bytes(model, dtype, order):
+    array = noise(9, 12, 3, dtype=np.dtype(dtype))
+    result = addersr.upscale(array.astype(order + dtype), 2, model)
+    assert result.dtype == np.dtype(order + dtype)
+    assert np.array_equal(result, addersr.upscale(array, 2, model))
+
+
+@pytest.mark.parametrize("scale", [1, 1.5, 2])
+def test_what_overshoots_is_clipped(model, scale):
+    array = noise(9, 12, 4, dtype=np.float32) * 2 - 0.5
+    expected = addersr.upscale(array.clip(0, 1), scale, model)
+    assert np.array_equal(addersr.upscale(array, scale, model), expected)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    assert torch.equal(
+        addersr.upscale(tensor, scale, model), addersr.upscale(tensor.clamp(0, 1), scale, model)
+    )
 
 
 # Tensors.
@@ -172,6 +192,35 @@ def test_cmyk_with_a_profile_becomes_srgb(model, monkeypatch):
     assert result.getpixel((0, 0)) == (255, 0, 0) and result.info["icc_profile"] == srgb_profile()
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_portrait_photo_is_saved_upright_as_the_readme_does_it(model, tmp_path, format):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"
+    profile = srgb_profile()
+    Image.new("RGB", (12, 9)).save(tmp_path / "a.jpg", exif=exif, icc_profile=profile)
+    photo = ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg"))
+    larger = addersr.upscale(photo, 2, model)
+    larger.save(tmp_path / "b", format, exif=larger.getexif(), icc_profile=larger.info.get("icc_profile"))
+    with Image.open(tmp_path / "b") as saved:
+        assert (saved.size, saved.info["icc_profile"]) == ((18, 24), profile)
+        assert saved.getexif()[0x010F] == "Camera" and saved.getexif().get(0x0112, 1) == 1
+        assert ImageOps.exif_transpose(saved).size == (18, 24)
+
+
+@pytest.mark.parametrize(
+    ("format", "kept"), [("JPEG", False), ("WEBP", False), ("PNG", True), ("TIFF", True)]
+)
+def test_what_pillow_saves_unasked_is_what_the_docstring_says(model, tmp_path, format, kept):
+    picture = Image.new("RGB", (12, 9))
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    picture.info = {"exif": exif.tobytes(), "icc_profile": srgb_profile(), "xmp": b"<xmp/>"}
+    addersr.upscale(picture, 2, model).save(tmp_path / "b", format)
+    with Image.open(tmp_path / "b") as saved:
+        assert ("icc_profile" in saved.info) == kept
+        assert "xmp" not in saved.info and 0x010F not in saved.getexif()
+
+
 def test_profile_and_exif_are_carried_along(model, tmp_path):
     exif = Image.Exif()
     exif[0x0112], exif[0x0100] = 6, 12
@@ -198,6 +247,14 @@ def test_profile_and_exif_are_carried_along(model, tmp_path):
         (torch.zeros(3, 4, 4, dtype=torch.uint8), TypeError, "got torch.uint8; divide"),
         (torch.zeros(4, 4), ValueError, r"got \(4, 4\)"),
         (torch.zeros(5, 4, 4), ValueError, r"got \(5, 4, 4\)"),
+        (torch.zeros(3, 4, 4).to(torch.float8_e4m3fn), TypeError, "or float64 .* got torch.float8_e4m3fn"),
+        (noise(4, 4).astype(np.float32) + 1, ValueError, r"in \[0, 1\], got .* to 2\d\d; divide"),
+        (np.full((4, 4), -0.6), ValueError, r"in \[0, 1\], got -0\.6 to -0\.6"),
+        (np.array([[0.5, np.nan]]), ValueError, "got nan to nan"),
+        (np.array([[0.5, np.inf]], np.float16), ValueError, "got 0.5 to inf"),
+        (np.array([[0.5, 1e300]]), ValueError, r"got 0.5 to 1e\+300"),
+        (torch.tensor([[[0.5, float("nan")]]]), ValueError, "got nan to nan"),
+        (torch.full((2, 1, 4, 4), 255.0, dtype=torch.bfloat16), ValueError, "got 255 to 255"),
         (Image.new("F", (4, 4)), TypeError, "mode F has no fixed range"),
         (Image.new("I", (4, 4)), TypeError, "mode I has no fixed range"),
     ],
@@ -224,6 +281,12 @@ def test_a_scale_that_is_none(model, scale):
 def test_an_argument_of_the_wrong_type_is_named(model, words, message):
     with pytest.raises(TypeError, match=message):
         addersr.upscale(noise(4, 4), model=model, **words)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "", None, 16])
+def test_a_precision_that_is_none(model, precision):
+    with pytest.raises(ValueError, match=f"precision must be one of auto, .*, int8, got {precision!r}"):
+        addersr.upscale(noise(4, 4), 2, model, precision=precision)
 
 
 def test_unknown_weights():

@@ -346,3 +346,9 @@ def test_a_wrong_tile_is_told_what_it_may_be(capsys):
     with pytest.raises(SystemExit):
         upscale("a.png", "-o", "out", "--tile", "foo")
     assert "--tile: must be auto or a whole number from 1, got 'foo'" in capsys.readouterr().err
+
+
+def test_linked_folders_are_said_to_be_left_out(capsys):
+    with pytest.raises(SystemExit):
+        main(["upscale", "--help"])
+    assert "not through links to folders" in " ".join(capsys.readouterr().out.split())

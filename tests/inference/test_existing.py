@@ -136,3 +136,30 @@ def test_what_comes_in_the_meantime_counts_too(tmp_path, model, capsys, make_pic
     assert upscale(picture, "-o", tmp_path / "out", "--model", model, "--skip-existing") == 1
     assert "leads to no file" in capsys.readouterr().err
     assert not (tmp_path / "elsewhere.png").exists()
+
+
+def test_results_within_the_input_are_told_of_and_replaced_by_nothing(tmp_path, model, capsys, make_picture):
+    for name in ("a.png", "b.png"):
+        make_picture(tmp_path / name)
+    result = make_picture(tmp_path / "a_x2.png")  # or an original
+    before = result.read_bytes()
+    words = [tmp_path, "-o", tmp_path, "--suffix", "_x2", "--model", model]
+    told = "left out, taken for an earlier run's result"
+
+    assert upscale(*words, "--overwrite", "--dry-run") == 1
+    dry = capsys.readouterr()
+    assert upscale(*words, "--overwrite") == 1
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == 2 and printed.err == dry.err
+    assert result.read_bytes() == before and contents(tmp_path) == ["a.png", "a_x2.png", "b.png", "b_x2.png"]
+
+    (tmp_path / "b_x2.png").unlink()
+    assert upscale(*words, "--skip-existing", "--dry-run") == 0
+    assert f"{result}  {told}\n" in capsys.readouterr().out
+    assert upscale(*words, "--skip-existing") == 0
+    assert f"1 were there already, 1 {told} (--verbose names them)\n" in capsys.readouterr().out
+    assert upscale(*words, "--skip-existing", "--verbose") == 0
+    assert f"{result}: {told}\n" in capsys.readouterr().out
+    assert upscale(*words, "--skip-existing", "--quiet") == 0
+    assert capsys.readouterr().out == ""
+    assert result.read_bytes() == before

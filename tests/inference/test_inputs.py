@@ -17,15 +17,15 @@ def test_folders_are_mirrored(tmp_path, make_picture):
     for name in ("z.png", "deep/a.jpg", "deep/er/b.WEBP", ".hidden.png", ".git/c.png"):
         make_picture(tmp_path / "in" / name)
     (tmp_path / "in/notes.md").write_text("not a picture")
-    jobs, _ = plan([tmp_path / "in"], tmp_path / "out", recursive=True)
+    jobs, *_ = plan([tmp_path / "in"], tmp_path / "out", recursive=True)
     assert places(jobs, tmp_path / "out") == ["deep/a.jpg", "deep/er/b.WEBP", "z.png"]
-    jobs, _ = plan([tmp_path / "in"], tmp_path / "out")
+    jobs, *_ = plan([tmp_path / "in"], tmp_path / "out")
     assert places(jobs, tmp_path / "out") == ["z.png"]
 
 
 def test_a_folder_with_pictures_further_down_only_says_how_to_get_at_them(tmp_path, make_picture):
     make_picture(tmp_path / "in/deep/a.png")
-    _, refused = plan([tmp_path / "in"], tmp_path / "out")
+    _, refused, _ = plan([tmp_path / "in"], tmp_path / "out")
     assert "--recursive looks into folders within it" in str(refused[0])
 
 
@@ -44,23 +44,23 @@ def test_a_pattern_gives_the_pictures_that_match_in_their_places(tmp_path, make_
     for name in ("a.png", "b_[1].png", "deep/c.png", "deep/.hidden.png"):
         make_picture(tmp_path / "in" / name)
     (tmp_path / "in/deep/notes.md").write_text("not a picture")
-    jobs, refused = plan([str(tmp_path / pattern)], tmp_path / "out")
+    jobs, refused, _ = plan([str(tmp_path / pattern)], tmp_path / "out")
     assert places(jobs, tmp_path / "out") == expected
     assert refused == []
 
 
 def test_a_pattern_that_nothing_matches_is_a_failure(tmp_path):
-    jobs, (refused,) = plan([str(tmp_path / "*.png")], tmp_path / "out")
+    jobs, (refused,), _ = plan([str(tmp_path / "*.png")], tmp_path / "out")
     assert jobs == [] and "no picture matches this pattern" in refused.reason
 
 
 def test_results_within_a_pattern_s_folder_are_not_input(tmp_path, make_picture):
     make_picture(tmp_path / "a.png")
     make_picture(tmp_path / "out/a.png")
-    jobs, _ = plan([str(tmp_path / "**/*.png")], tmp_path / "out")
+    jobs, *_ = plan([str(tmp_path / "**/*.png")], tmp_path / "out")
     assert [job.source for job in jobs] == [tmp_path / "a.png"]
     make_picture(tmp_path / "a_x2.png")
-    jobs, _ = plan([str(tmp_path / "*.png")], tmp_path, name="{stem}_x{scale}{suffix}", scale=2)
+    jobs, *_ = plan([str(tmp_path / "*.png")], tmp_path, name="{stem}_x{scale}{suffix}", scale=2)
     assert [(job.source.name, job.target.name) for job in jobs] == [("a.png", "a_x2.png")]
 
 
@@ -69,11 +69,12 @@ def test_results_of_another_format_beside_their_pictures_are_left_by_a_run_that_
 ):
     for name in ("a.png", "a.webp", "b.webp"):
         make_picture(tmp_path / name)
-    jobs, refused = plan([tmp_path], tmp_path, format="webp", resumes=True)
+    jobs, refused, left = plan([tmp_path], tmp_path, format="webp", if_exists="skip")
+    assert left == [tmp_path / "a.webp"]
     assert [(job.source.name, job.target.name) for job in jobs] == [("a.png", "a.webp")]
     assert [refusal.source.name for refusal in refused] == ["b.webp"]
-    jobs, refused = plan([tmp_path], tmp_path, format="webp")  # else a.webp might be replaced
-    assert jobs == [] and all("would overwrite the input" in refusal.reason for refusal in refused)
+    jobs, refused, left = plan([tmp_path], tmp_path, format="webp")  # else a.webp might be replaced
+    assert jobs == left == [] and all("would overwrite the input" in refusal.reason for refusal in refused)
 
 
 def test_what_is_no_file_is_no_picture_of_a_folder_but_a_pipe_may_be_named(tmp_path, make_picture):
@@ -83,13 +84,13 @@ def test_what_is_no_file_is_no_picture_of_a_folder_but_a_pipe_may_be_named(tmp_p
         there.bind(str(tmp_path / "in/socket.png"))
     (tmp_path / "in/lost.png").symlink_to("gone")  # is an error, not nothing
     for inputs in (tmp_path / "in", f"{tmp_path}/in/[ap]*"):
-        jobs, refused = plan([inputs], tmp_path / "out")
+        jobs, refused, _ = plan([inputs], tmp_path / "out")
         assert "a.png" in places(jobs, tmp_path / "out") and refused == []
         assert {"pipe.png", "socket.png"}.isdisjoint(places(jobs, tmp_path / "out"))
     assert "lost.png" in places(plan([tmp_path / "in"], tmp_path / "out")[0], tmp_path / "out")
-    jobs, _ = plan([tmp_path / "in/pipe.png"], tmp_path / "out")
+    jobs, *_ = plan([tmp_path / "in/pipe.png"], tmp_path / "out")
     assert places(jobs, tmp_path / "out") == ["pipe.png"]
-    jobs, (refused,) = plan([tmp_path / "in/socket.png"], tmp_path / "out")
+    jobs, (refused,), _ = plan([tmp_path / "in/socket.png"], tmp_path / "out")
     assert jobs == [] and "a device or a socket, not a picture" in refused.reason
 
 
@@ -99,7 +100,7 @@ def test_two_stars_follow_no_links_to_folders_and_find_nothing_hidden(tmp_path, 
         make_picture(tmp_path / name)
     for index in range(4):  # followed, they would have more names than can be counted
         (tmp_path / f"in/again{index}").symlink_to(".")
-    jobs, _ = plan([f"{tmp_path}/{pattern}"], tmp_path / "out")
+    jobs, *_ = plan([f"{tmp_path}/{pattern}"], tmp_path / "out")
     assert places(jobs, tmp_path / "out") == ["a.png", "deep/b.png"]
 
 
@@ -107,7 +108,7 @@ def test_a_pattern_that_names_a_link_or_a_hidden_folder_finds_what_is_in_it(tmp_
     make_picture(tmp_path / "in/.hidden/a.png")
     (tmp_path / "in/link").symlink_to(".hidden")
     for pattern, place in (("in/.hidden/*.png", "a.png"), ("in/l*/*.png", "link/a.png")):
-        jobs, _ = plan([f"{tmp_path}/{pattern}"], tmp_path / "out")
+        jobs, *_ = plan([f"{tmp_path}/{pattern}"], tmp_path / "out")
         assert places(jobs, tmp_path / "out") == [place]
 
 
@@ -119,7 +120,7 @@ def test_nothing_is_no_name(inputs, out):
 
 def test_an_empty_folder_is_a_failure(tmp_path):
     (tmp_path / "in").mkdir()
-    jobs, failed = plan([tmp_path / "in"], tmp_path / "out")
+    jobs, failed, _ = plan([tmp_path / "in"], tmp_path / "out")
     assert jobs == []
     assert "no pictures in this folder" in str(failed[0])
 
@@ -136,7 +137,7 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch, make_p
         return scandir(place)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    jobs, failed = plan([tmp_path / "in"], tmp_path / "out", recursive=True)
+    jobs, failed, _ = plan([tmp_path / "in"], tmp_path / "out", recursive=True)
     assert [job.source.name for job in jobs] == ["a.png"]
     assert list(map(str, failed)) == [
         f"{tmp_path / 'in/locked'}: this folder cannot be read: Permission denied"
@@ -145,7 +146,9 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch, make_p
 
 def test_a_file_named_twice_is_done_once(tmp_path, make_picture):
     picture = make_picture(tmp_path / "in/a.png")
-    jobs, failed = plan([picture, tmp_path / "in" / ".." / "in" / "a.png", tmp_path / "in"], tmp_path / "out")
+    jobs, failed, _ = plan(
+        [picture, tmp_path / "in" / ".." / "in" / "a.png", tmp_path / "in"], tmp_path / "out"
+    )
     assert len(jobs) == 1
     assert failed == []
 
@@ -153,5 +156,5 @@ def test_a_file_named_twice_is_done_once(tmp_path, make_picture):
 def test_results_within_the_input_are_not_input(tmp_path, make_picture):
     make_picture(tmp_path / "a.png")
     make_picture(tmp_path / "out/a.png")
-    jobs, _ = plan([tmp_path], tmp_path / "out")
+    jobs, *_ = plan([tmp_path], tmp_path / "out")
     assert [job.source for job in jobs] == [tmp_path / "a.png"]

@@ -5,7 +5,7 @@ from threading import Event, Lock
 
 import pytest
 
-from addersr.inference.pipeline import overlapped
+from addersr.inference.pipeline import overlapped, waiting
 
 PATIENCE = 10  # seconds before a test gives up waiting for another thread
 
@@ -103,7 +103,8 @@ def test_a_reader_that_waits_for_ever_does_not_hold_up_the_end():
 
     def read(work):
         if work == 1:
-            let_go.wait(PATIENCE * 6)
+            with waiting():
+                let_go.wait(PATIENCE * 6)
 
     def compute(_):
         raise KeyboardInterrupt
@@ -113,3 +114,26 @@ def test_a_reader_that_waits_for_ever_does_not_hold_up_the_end():
             overlapped(range(2), read, compute, lambda _: None)
     finally:
         let_go.set()
+
+
+@pytest.mark.parametrize("stage", ["compute", "write"])
+def test_whatever_fails_no_thread_is_left_at_work(stage):
+    """It would be aborted in the midst of C++ code, and the process with it, when the interpreter ends."""
+    reading, ended = Event(), []
+
+    def read(work):
+        if work:
+            reading.set()
+            threading.Event().wait(0.2)
+        ended.append(work)
+
+    def fail(_):
+        assert reading.wait(PATIENCE)
+        raise KeyError
+
+    before = threading.enumerate()
+    stages = {"compute": lambda _: None, "write": lambda _: None} | {stage: fail}
+    with pytest.raises(KeyError):
+        overlapped(range(9), read, *stages.values())
+    assert threading.enumerate() == before
+    assert ended in ([0, 1], [0, 1, 2])

@@ -4,6 +4,7 @@ import pytest
 
 from addersr import checkpoint
 from addersr.errors import CheckpointError
+from addersr.inference import options
 from addersr.inference.sizes import Wanted, default_model, passes
 
 
@@ -73,3 +74,8 @@ def test_no_model_at_all(monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
     with pytest.raises(CheckpointError, match="no weights for x2 are shipped"):
         default_model(5)
+
+
+@pytest.mark.parametrize("sign", ["x", "X", "\u00d7"])
+def test_signs_between_width_and_height(sign):
+    assert options.size(f"1280{sign}720") == (1280, 720)

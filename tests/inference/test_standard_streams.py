@@ -26,16 +26,16 @@ def test_standard_input_and_output(tmp_path, make_picture):
     assert plan(["-"], tmp_path / "out")[0][0].target == tmp_path / "out/stdin.png"
     assert plan(["-"], tmp_path / "out", format="webp")[0][0].target == tmp_path / "out/stdin.webp"
     assert plan(["-"], tmp_path / "b.jpg")[0][0].target == tmp_path / "b.jpg"
-    (job,), _ = plan([picture], "-")
+    (job,), *_ = plan([picture], "-")
     assert (job.source, job.target) == (picture, STANDARD)
-    (job,), _ = plan(["-"], "-")
+    (job,), *_ = plan(["-"], "-")
     assert (job.source, job.target) == (STANDARD, STANDARD)
 
 
 def test_a_file_that_is_called_like_standard_input(tmp_path, make_picture, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_picture(tmp_path / "a.png").rename("-")
-    (job,), _ = plan(["./-"], "out")
+    (job,), *_ = plan(["./-"], "out")
     assert job.source == tmp_path / "-"
 
 
@@ -101,10 +101,22 @@ def test_its_own_format_is_told_by_its_beginning_and_nothing_is_lost(
     data = picture.read_bytes()
     for given in ([picture], [data], [data[:1], data[1:5], data[5:]]):
         standard_input(*given)
-        (job,), _ = plan(["-"], tmp_path / "out")
+        (job,), *_ = plan(["-"], tmp_path / "out")
         assert job.target == tmp_path / f"out/stdin{suffix}"
         read = files.read(BufferedReader(inputs.standard_input()))
         assert np.array_equal(read.pixels, files.read(picture).pixels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_pipe_of_the_shell_keeps_its_format_and_is_read_whole(tmp_path, model, make_picture, suffix):
+    picture = make_picture(tmp_path / f"a{suffix}")
+    words = [f"<(cat {picture})", "-o", "out", "--model", str(model)]
+    command = f"exec {sys.executable} -m addersr.cli upscale {' '.join(words)}"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    (made,) = (tmp_path / "out").iterdir()
+    assert made.suffix == suffix
+    assert upscale(picture, "-o", tmp_path / "expected", "--model", model) == 0
+    assert made.read_bytes() == (tmp_path / "expected" / picture.name).read_bytes()
 
 
 def test_what_is_no_picture_is_told_when_it_is_read(tmp_path, model, standard_input, capsys):
@@ -129,7 +141,7 @@ def test_two_results_of_one_name_are_refused_whatever_standard_input_holds(
 ):
     picture = make_picture(tmp_path / "stdin.jpg")
     standard_input(picture)
-    jobs, refused = plan(["-", picture], tmp_path / "out")
+    jobs, refused, _ = plan(["-", picture], tmp_path / "out")
     assert jobs == [] and len(refused) == 2
 
 

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -160,6 +162,39 @@ def test_auto_halves_the_tile_when_memory_runs_out_and_remembers(error):
     model.seen.clear()
     assert np.array_equal(upscaler(pixels), expected)
     assert max(model.seen) <= 60 * 60
+
+
+def test_memory_that_runs_out_for_two_at_once_leaves_the_smaller_tile():
+    model = Hungry(60 * 60, MemoryError())
+    upscaler = Upscaler(model)
+
+    class Late(np.ndarray):
+        """A picture before whose pixels are there a smaller one has gone through in another thread."""
+
+        def __getitem__(self, place):
+            if upscaler._tile is None:
+                with ThreadPoolExecutor(1) as other:
+                    other.submit(upscaler, np.zeros((100, 100, 3), np.uint8)).result()
+                assert upscaler._tile == 50
+                model.seen.clear()
+            return np.asarray(self)[place]
+
+    upscaler(np.zeros((200, 200, 3), np.uint8).view(Late))
+    assert model.seen[0] == 200 * 200 and max(model.seen[1:]) <= 60 * 60
+    assert upscaler._tile == 50
+
+
+def test_the_network_is_replaced_while_no_other_thread_runs_it(monkeypatch):
+    prepare, free = Upscaler._prepare, []
+    upscaler = Upscaler(Hungry(60 * 60, MemoryError()))
+
+    def note(self):
+        free.append(not self._lock.locked())
+        return prepare(self)
+
+    monkeypatch.setattr(Upscaler, "_prepare", note)
+    upscaler(np.zeros((100, 100, 3), np.uint8))
+    assert free == [False]
 
 
 def test_auto_gives_up_at_the_smallest_tile():
