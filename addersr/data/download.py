@@ -7,6 +7,7 @@ whole. A process that is killed leaves these two behind, until the next one has 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import socket
@@ -87,8 +88,9 @@ def fetch(
                 part.unlink(missing_ok=True)
                 shutil.rmtree(unpacking, ignore_errors=True)
     except OSError as error:
+        make_room = "make room there or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise DataError(
-            f"{archive.name} cannot be stored in {root}: {error.strerror or error}; make room there or choose another "
+            f"{archive.name} cannot be stored in {root}: {error.strerror or error}; {make_room}choose another "
             "folder, and run the command again"
         ) from error
     return folders

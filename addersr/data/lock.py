@@ -13,7 +13,7 @@ if sys.platform != "win32":
 
 
 @contextmanager
-def locked(path: Path, work: str) -> Iterator[bool]:
+def locked(path: Path, work: str, *, wait: bool = True) -> Iterator[bool]:
     """Holds ``path`` alone; where another process or thread does, says so once and waits for it.
 
     The lock belongs to the open file, so it ends with its holder, be that killed; the file itself is then taken over
@@ -22,17 +22,19 @@ def locked(path: Path, work: str) -> Iterator[bool]:
     Args:
         path: the file; its folder must be there.
         work: what is done under the lock, for the message: "filling data/cache".
+        wait: for the other one; else it is an error that there is one.
 
     Yields:
         True; False where the platform or the file system has no locks, and so nothing is held.
 
     Raises:
+        BlockingIOError: another one holds it, and is not to be waited for.
         OSError: the file cannot be made.
     """
     if sys.platform == "win32":
         yield False
         return
-    descriptor, held = _acquire(path, work)
+    descriptor, held = _acquire(path, work, wait)
     try:
         yield held
     finally:
@@ -41,7 +43,7 @@ def locked(path: Path, work: str) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _acquire(path: Path, work: str) -> tuple[int, bool]:
+def _acquire(path: Path, work: str, wait: bool) -> tuple[int, bool]:
     told = False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -49,6 +51,8 @@ def _acquire(path: Path, work: str) -> tuple[int, bool]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise
                 if not told:
                     print(f"another process is {work}; waiting for it", file=sys.stderr)
                     told = True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -12,7 +13,7 @@ import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from addersr.data.cache import Source, build
+from addersr.data.cache import Pair, Source, build
 from addersr.data.pairs import (
     Batch,
     EvenSplit,
@@ -91,6 +92,7 @@ class SuperResolutionData(pl.LightningDataModule):
         self._scale = scale
         self._training: list[Source] = []
         self._validation: list[Source] = []
+        self._fingerprints: dict[str, str] = {}
 
     @property
     def scale(self) -> int:
@@ -117,7 +119,9 @@ class SuperResolutionData(pl.LightningDataModule):
         self.setup(stage)
         if stage != "predict":
             wanted = self._sources("test_dirs") if stage == "test" else self._training + self._validation
-            build(wanted, self.scale, self.cache_dir)
+            pairs = build(wanted, self.scale, self.cache_dir)
+            if stage == "fit":
+                self._stream(pairs[: len(self._training)])  # refuses a patch that no picture has
 
     def _needed(self, stage: str) -> list[str]:
         """The folders of HR pictures that a command looks into."""
@@ -141,6 +145,10 @@ class SuperResolutionData(pl.LightningDataModule):
                 raise DataError("there is nothing to validate on: give --data.val_dirs or --data.holdout")
             for name in {s.hr.resolve() for s in self._training} & {s.hr.resolve() for s in self._validation}:
                 raise DataError(f"{name} is in both --data.train_dirs and --data.val_dirs")
+            self._fingerprints = {
+                "train": _fingerprint(self._training),
+                "validation": _fingerprint(self._validation),
+            }
 
     def _sources(self, option: str) -> list[Source]:
         folders = getattr(self, option)
@@ -153,6 +161,7 @@ class SuperResolutionData(pl.LightningDataModule):
         return {
             "train": dict(Counter(source.folder for source in self._training)),
             "validation": [source.name for source in self._validation],
+            "fingerprints": self._fingerprints,
             "holdout": list(self.holdout),
             "degradation": "bicubic (MATLAB imresize)",
             "patch": self.patch,
@@ -164,11 +173,8 @@ class SuperResolutionData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer
         assert trainer is not None
-        stream = PatchStream(
+        stream = self._stream(
             build(self._training, self.scale, self.cache_dir),
-            self.patch,
-            self.batch_size,
-            seed=self.seed,
             start=trainer.global_step * trainer.accumulate_grad_batches,  # where a resumed run goes on
             rank=trainer.global_rank,
         )
@@ -179,6 +185,9 @@ class SuperResolutionData(pl.LightningDataModule):
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_leave_interrupts_to_the_main_process,
         )
+
+    def _stream(self, pairs: Sequence[Pair], *, start: int = 0, rank: int = 0) -> PatchStream:
+        return PatchStream(pairs, self.patch, self.batch_size, seed=self.seed, start=start, rank=rank)
 
     @override
     def val_dataloader(self) -> DataLoader[NamedPair]:
@@ -200,6 +209,24 @@ class SuperResolutionData(pl.LightningDataModule):
         if trainer is not None and trainer.world_size > 1:
             split = EvenSplit(pictures, trainer.world_size, trainer.global_rank)
         return DataLoader(pictures, batch_size=None, sampler=split)
+
+
+def same_pictures(one: Mapping[str, Any], other: Mapping[str, Any], kind: str) -> bool:
+    """Whether two data (`SuperResolutionData.describe`) have the same pictures, of "train" or "validation".
+
+    Records of older versions have names and numbers alone, which then decide.
+    """
+    prints = {data["fingerprints"][kind] for data in (one, other) if "fingerprints" in data}
+    return one.get(kind) == other.get(kind) and len(prints) < 2
+
+
+def _fingerprint(sources: Sequence[Source]) -> str:
+    """Of names and sizes in bytes, which stay when files are copied elsewhere, unlike paths and times."""
+    parts = []
+    for source in sources:
+        files = [path for path in (source.hr, source.lr) if path is not None]
+        parts.append([source.file, *(path.stat().st_size for path in files)])
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
 def _only(items: list[NamedPicture]) -> NamedPicture:

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities import rank_zero_info
 from lightning.pytorch.callbacks import (
     BasePredictionWriter,
     ModelCheckpoint,
@@ -20,11 +21,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from typing_extensions import override
 
+from addersr.data.module import same_pictures
 from addersr.data.pairs import LowResolution, NamedPicture
-from addersr.errors import AdderSRError, ImageError
+from addersr.errors import AdderSRError, CheckpointError, ImageError
 from addersr.images import files
+from addersr.training.reading import read_checkpoint
 from addersr.training.stopping import Trainer, between_steps, requeue_job, tell_that_it_stopped
-from addersr.training.system import SuperResolution
+from addersr.training.system import RECORD, SuperResolution
 
 
 class MovingAverage(WeightAveraging):
@@ -158,10 +161,58 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """``best.ckpt``, the step with the highest validation PSNR."""
+    """``best.ckpt``, the step with the highest validation PSNR; the last step is always one to choose from.
+
+    Scores on other pictures do not compare: where a resumed run has others than its checkpoint to validate on, the
+    best score begins anew. A ``best.ckpt`` of scores that the run does not know becomes ``best.1.ckpt`` (or the next
+    number that is free) before another takes its place.
+    """
 
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val/psnr", mode="max", enable_version_counter=False)
+
+    @override
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if not trainer.training:
+            return
+        assert isinstance(pl_module, SuperResolution)
+        then, now = checkpoint[RECORD], pl_module.record()
+        # repr, for Lightning takes 1 for one picture and 1.0 for all
+        limits = {repr(record["recipe"].get("limit_val_batches", 1.0)) for record in (then, now)}
+        if len(limits) == 2 or not same_pictures(then["data"], now["data"], "validation"):
+            checkpoint["callbacks"].pop(self.state_key, None)
+            rank_zero_info("Validating on other pictures than the checkpoint's: the best score begins anew")
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # it does in any case; told so, Lightning validates first
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        training = trainer.state.fn is TrainerFn.FITTING and not trainer.sanity_checking
+        if training and trainer.is_global_zero and not self.best_k_models:
+            self._keep_earlier(trainer.global_step)
+        super().on_validation_end(trainer, pl_module)
+
+    def _keep_earlier(self, step: int) -> None:
+        best = Path(str(self.dirpath), "best.ckpt")
+        if not best.exists():
+            return
+        try:
+            if read_checkpoint(best)["global_step"] == step:
+                return  # of this validation, which is repeated
+        except CheckpointError:
+            pass  # damaged, or of another version: kept all the same
+        numbered = (best.with_name(f"best.{number}.ckpt") for number in itertools.count(1))
+        kept = next(path for path in numbered if not path.exists())
+        best.rename(kept)
+        rank_zero_info(f"{best} was chosen by other scores; it is kept as {kept.name}")
 
 
 class PictureWriter(BasePredictionWriter):

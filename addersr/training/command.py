@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import pickle
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import lightning.pytorch as pl
-import torch
 from lightning.fabric.utilities import rank_zero_only
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -31,6 +30,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
+from addersr.data.lock import locked
 from addersr.data.module import SuperResolutionData
 from addersr.errors import AdderSRError, CheckpointError
 from addersr.training.callbacks import (
@@ -42,6 +42,7 @@ from addersr.training.callbacks import (
 from addersr.training.finite import Finite
 from addersr.training.monitor import Clock, Progress, Scalars
 from addersr.training.pictures import ValidationPictures
+from addersr.training.reading import read_checkpoint as read_checkpoint  # for benchmarks/
 from addersr.training.resume import Resume
 from addersr.training.stopping import Stop, Trainer, stop_after_this_step
 from addersr.training.system import SuperResolution
@@ -76,10 +77,16 @@ class Parser(LightningArgumentParser):
 
 
 class CommandLine(LightningCLI):
-    """Lightning's command line with this project's model, data, callbacks and run folder."""
+    """Lightning's command line with this project's model, data, callbacks and run folder.
 
-    def __init__(self, args: Sequence[str]) -> None:
+    Args:
+        args: the words after the program's name.
+        held: what a run holds until it ends: the lock of its folder.
+    """
+
+    def __init__(self, args: Sequence[str], held: ExitStack) -> None:
         self._chosen = args[0] if args else None
+        self._held = held
         super().__init__(
             SuperResolution,
             SuperResolutionData,
@@ -164,9 +171,30 @@ class CommandLine(LightningCLI):
 
     @override
     def after_instantiate_classes(self) -> None:
+        if self.subcommand == "fit" and self.trainer.is_global_zero:
+            self._lock(Path(self._get(self.config, "run_dir")))
         # At once, and not after hours of preparing the data.
         resumed = bool(self.config[self.subcommand].get("ckpt_path"))
         self.model.read_weights(training=self.subcommand == "fit", resumed=resumed)
+
+    def _lock(self, run_dir: Path) -> None:
+        """Keeps other runs out of the folder, by a lock that the system ends with this process."""
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            alone = self._held.enter_context(locked(run_dir / ".lock", f"training in {run_dir}", wait=False))
+        except BlockingIOError:
+            raise CheckpointError(
+                f"another process is training in {run_dir}: wait for its end, or choose another folder with --run_dir"
+            ) from None
+        except OSError as error:
+            raise CheckpointError(
+                f"{run_dir} cannot be written to: {error.strerror}; choose another folder with --run_dir"
+            ) from error
+        if not alone:
+            print(
+                f"addersr: {run_dir} cannot be locked here; see that no other process trains in it",
+                file=sys.stderr,
+            )
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -181,25 +209,6 @@ class CommandLine(LightningCLI):
 
 def _last(run_dir: str) -> Path:
     return Path(run_dir, "checkpoints", "last.ckpt")
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A Lightning checkpoint, on the CPU; nothing in the file is executed.
-
-    Raises:
-        CheckpointError: there is no such file, or it is not a whole checkpoint.
-    """
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no checkpoint {path}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint of addersr fit, or is damaged") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(f"{path} is not a checkpoint of addersr fit")
-    return content
 
 
 def keep_memory() -> None:
@@ -256,7 +265,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[:1] == ["fit"]:
         signal.signal(signal.SIGINT, stop_after_this_step)
     try:
-        CommandLine(args)
+        with ExitStack() as held:
+            CommandLine(args, held)
     except SIGTERMException:
         # The first of several processes tells (`LastCheckpoint`); at another code Lightning would kill it meanwhile.
         return 0 if getattr(rank_zero_only, "rank", 0) else 143

@@ -14,7 +14,7 @@ from addersr.errors import CheckpointError
 from addersr.inference.onnx import export_onnx
 from addersr.models import ARCHITECTURES
 from addersr.models.presets import Network
-from addersr.training.command import read_checkpoint
+from addersr.training.reading import read_checkpoint
 from addersr.training.system import RECORD
 
 

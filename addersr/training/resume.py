@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,6 +15,7 @@ from lightning.fabric.utilities import rank_zero_info
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
+from addersr.data.module import same_pictures
 from addersr.errors import CheckpointError
 from addersr.training.system import RECORD, SuperResolution
 
@@ -27,10 +29,12 @@ class Resume(pl.Callback):
     - The hyper-parameters. Lightning takes those of the checkpoint, silently. Here the command line (or the
       configuration) has its way: the rates, betas and all else of the optimiser's groups are as given now, with the
       moments of the checkpoint; the learning rate is that of the schedule as given now, at the step reached. What
-      differs is said in one line. What would make nonsense of the restored state is refused.
+      differs of all that a checkpoint records of its run is said in one line, pictures, precision and the number of
+      processes among it. What would make nonsense of the restored state is refused. What only acts on fresh weights
+      is said to be without effect, and stays in the record as it was.
     - The random state of torch, NumPy and Python. It is left as ``--seed_everything`` sets it if that is another
       than the checkpoint's.
-    - The validation before which the checkpoint was written. Lightning takes it as done.
+    - The validation before which the checkpoint was written, also that of a run's end. Lightning takes it as done.
 
     Which data come next is a function of the step, see `PatchStream`.
 
@@ -42,7 +46,7 @@ class Resume(pl.Callback):
     def __init__(self) -> None:
         self._given: list[dict[str, Any]] = []
         self._random: dict[str, Any] | None = None
-        self._resumed = self._unvalidated = False
+        self._resumed = self._unvalidated = self._ended = False
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -57,6 +61,7 @@ class Resume(pl.Callback):
         assert isinstance(pl_module, SuperResolution)
         record = checkpoint[RECORD]
         now, then = pl_module.recipe, record["recipe"]
+        start = {key: then[key] for key in ("filter_std",) if key in then}
         origin = then.get("init_from", then.get("init_weights"))  # its name in older versions
         if now["init_from"] not in (None, origin):
             raise CheckpointError(
@@ -70,14 +75,6 @@ class Resume(pl.Callback):
                 f"--ckpt_path has the state of {then['optimizer']}, which {now['optimizer']} cannot go on with: resume "
                 "with the run's own --model.optimizer and --model.adaptive_eta, or start a run with --model.init_from"
             )
-        changes = _changes(
-            then | {"max_steps": record["max_steps"]} | _data(record["data"]),
-            now
-            | {"max_steps": trainer.max_steps, "gradient_clip_val": trainer.gradient_clip_val}
-            | _data(vars(trainer.datamodule)),  # type: ignore[attr-defined]  # Lightning sets it undeclared
-        )
-        if changes:
-            rank_zero_info(f"Going on with other values than the checkpoint's: {changes}")
         batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]
         steps = checkpoint["global_step"]
         if batches["ready"] != steps * trainer.accumulate_grad_batches:
@@ -88,6 +85,12 @@ class Resume(pl.Callback):
             )
         # It is written within on_train_batch_end, after which comes the validation, and `completed` is counted.
         self._unvalidated = batches["completed"] < batches["processed"]
+        self._ended = steps == record["max_steps"]
+        if useless := _changes(start, {key: now[key] for key in start}):
+            rank_zero_info(f"Without effect where the weights are a checkpoint's: {useless}")
+        pl_module.recipe |= start | {"init_from": origin}
+        if changes := _differences(record, pl_module.record()):
+            rank_zero_info(f"Going on with other values than the checkpoint's: {changes}")
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -95,10 +98,8 @@ class Resume(pl.Callback):
             return
         self._hyperparameters(trainer)
         loop = trainer.fit_loop.epoch_loop
-        if (
-            self._unvalidated
-            and loop.batch_progress.total.ready % (trainer.val_check_batch or torch.inf) == 0
-        ):
+        due = loop.batch_progress.total.ready % (trainer.val_check_batch or torch.inf) == 0
+        if self._unvalidated and (due or self._ended):
             loop.val_loop.restarting = False  # as in an uninterrupted run, not from where the last one ended
             trainer.validating = True
             loop.val_loop.run()
@@ -129,11 +130,29 @@ class Resume(pl.Callback):
         self._random = state_dict
 
 
-def _data(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"data.{key}": settings[key] for key in ("patch", "batch_size", "seed") if key in settings}
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two records (`SuperResolution.record`), for a person."""
+
+    def values(record: Mapping[str, Any]) -> dict[str, Any]:
+        keys = ("holdout", "degradation", "patch", "batch_size", "seed")
+        data = {f"data.{key}": record["data"][key] for key in keys if key in record["data"]}
+        return {**record["recipe"], "max_steps": record["max_steps"], **data}
+
+    differences = [_changes(values(then), values(now))]
+    for kind in ("train", "validation"):
+        if not same_pictures(then["data"], now["data"], kind):
+            before, after = (_pictures(record["data"].get(kind, ())) for record in (then, now))
+            differences.append(f"data.{kind} {before} -> {'other pictures' if after == before else after}")
+    return ", ".join(filter(None, differences))
 
 
-def _changes(then: dict[str, Any], now: dict[str, Any]) -> str:
+def _pictures(found: Mapping[str, int] | Sequence[str]) -> str:
+    """Their numbers by folder; ``found`` has these, or the pictures' names."""
+    counts = found if isinstance(found, Mapping) else Counter(name.rpartition("/")[0] for name in found)
+    return " and ".join(f"{number} of {folder}" for folder, number in counts.items()) or "none"
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs of what both have."""
     return ", ".join(f"{key} {then[key]} -> {now[key]}" for key in now if then.get(key, now[key]) != now[key])
 

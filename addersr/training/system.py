@@ -115,12 +115,20 @@ class SuperResolution(pl.LightningModule):
             "teacher": teacher,
             "distillation": None if teacher is None else distillation,
             "init_from": init_from,
+            "compile": compile,
         }
         self.preset = preset
         self.optimizer, self.learning_rate, self.betas = optimizer, learning_rate, betas
         self.warmup_steps, self.final_rate = warmup_steps, final_rate
         self.adder_rate, self.adaptive_eta = adder_rate, adaptive_eta
         try:
+            with torch.device("meta"):  # no memory, no random numbers
+                known = presets.build(preset).config
+            for name in overrides or {}:
+                if name not in known:
+                    raise AdderSRError(
+                        f"--model.overrides.{name}: {preset} has no such option, it has {', '.join(sorted(known))}"
+                    )
             self.model = presets.build(preset, **(overrides or {})).to(memory_format=torch.channels_last)
         except CheckpointError as error:
             raise CheckpointError(f"--model.preset: {error}") from error
@@ -254,18 +262,32 @@ class SuperResolution(pl.LightningModule):
 
     # Checkpoints
 
-    @override
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        data = getattr(self.trainer, "datamodule", None)
-        checkpoint[RECORD] = {
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint says of its run: the network, the recipe, the data, the steps. Numbers, texts and lists."""
+        trainer, data = self.trainer, getattr(self.trainer, "datamodule", None)
+        algorithm = trainer.gradient_clip_algorithm
+        settings = {
+            "gradient_clip_val": trainer.gradient_clip_val,
+            "gradient_clip_algorithm": algorithm and algorithm.value,
+            "precision": trainer.precision,
+            "processes": trainer.world_size,
+            "device": trainer.strategy.root_device.type,
+            "val_check_interval": trainer.val_check_interval,
+            "limit_val_batches": trainer.limit_val_batches,
+        }
+        return {
             "preset": self.preset,
             "architecture": type(self.model).__name__,
             "config": dict(self.model.config),
-            "steps": self.trainer.global_step,
-            "max_steps": self.trainer.max_steps,
-            "recipe": self.recipe | {"gradient_clip_val": self.trainer.gradient_clip_val},
+            "steps": trainer.global_step,
+            "max_steps": trainer.max_steps,
+            "recipe": self.recipe | settings,
             "data": data.describe() if isinstance(data, SuperResolutionData) else {},
         }
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[RECORD] = self.record()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

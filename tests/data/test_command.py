@@ -66,6 +66,13 @@ def test_failures_are_one_line(flickr2k, tmp_path, capsys):
     assert "flickr2k-hr has no LR pictures" in capsys.readouterr().err
 
 
+def test_a_file_in_the_place_of_the_folder_is_not_for_want_of_room(flickr2k, tmp_path, capsys):
+    (tmp_path / "here").touch()
+    assert download("flickr2k", "-o", tmp_path / "here") == 1
+    error = capsys.readouterr().err
+    assert "here: File exists; choose another folder, and run" in error and "room" not in error
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

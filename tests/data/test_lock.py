@@ -46,6 +46,17 @@ def test_who_waits_is_told_so_and_is_let_in_at_the_end(tmp_path, capsys):
     assert capsys.readouterr().err == "another process is filling the cache; waiting for it\n"
 
 
+def test_who_does_not_wait_is_told_by_an_error_and_leaves_the_lock_alone(tmp_path, capsys):
+    path = tmp_path / ".lock"
+    with locked(path, ""):
+        with pytest.raises(BlockingIOError), locked(path, "", wait=False):
+            pass
+        assert path.exists()
+    with locked(path, "", wait=False) as held:
+        assert held
+    assert capsys.readouterr().err == ""
+
+
 def test_a_file_that_the_last_holder_removes_meanwhile_is_not_the_lock(tmp_path, monkeypatch):
     path, flock, calls = tmp_path / ".lock", lock.fcntl.flock, []
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from addersr.data import published
@@ -56,6 +58,15 @@ def test_only_missing_folders_of_the_layout_are_fetched(tmp_path, asked):
         ("DIV2K_valid_HR.zip", tmp_path, ["DIV2K_valid_HR"]),
         ("DIV2K_valid_LR_bicubic_X3.zip", tmp_path, ["DIV2K_valid_LR_bicubic/X3"]),
     ]
+
+
+def test_what_a_recipe_fetches_is_as_large_as_its_comment_says(tmp_path, asked):
+    folders = [tmp_path / "DIV2K_train_HR", tmp_path / "DIV2K_valid_HR"]
+    fetch_missing(folders, 2)
+    sizes = {archive.name: archive.size for archive in SETS["div2k"].archives}
+    recipe = (Path(__file__).parents[2] / "configs" / "edsr_adder_small_x2.yaml").read_text()
+    fetched = sum(sizes[name] for name, *_ in asked)
+    assert f"--data.download true to fetch it: {fetched / 1e9:.1f} GB" in recipe
 
 
 def test_flickr2k_is_fetched_with_its_lr_but_not_again_for_lr_alone(tmp_path, asked):

@@ -26,6 +26,13 @@ def test_a_training_checkpoint_under_any_name_becomes_either(trained, tmp_path, 
     assert torch.equal(torch.from_numpy(constants["head.weight"].copy()), weights)
 
 
+def test_where_the_checkpoint_is_not_those_beside_it_are_named(trained, tmp_path, capsys):
+    missing = trained.with_name("bset.ckpt")
+    assert main(["export", str(missing), "-o", str(tmp_path / "w.safetensors")]) == 1
+    error = f"addersr: error: there is no checkpoint {missing}; beside it there is best.ckpt, last.ckpt\n"
+    assert error in capsys.readouterr().err
+
+
 def test_weights_can_be_given_a_fuller_card(trained, tmp_path):
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     assert main(["export", str(trained), "-o", str(first), "--card", "licence=CC0"]) == 0

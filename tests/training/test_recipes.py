@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def parser():
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(CommandLine, "parse_arguments", stop)
-        CommandLine(["fit"])
+        CommandLine(["fit"], ExitStack())
     return built[0]
 
 

@@ -7,7 +7,10 @@ import torch
 from PIL import Image
 
 from addersr.cli import main as addersr
+from addersr.data import lock
+from addersr.data.lock import locked
 from addersr.errors import AdderSRError, CheckpointError, DataError
+from addersr.training.system import SuperResolution
 
 assert_equal = partial(torch.testing.assert_close, rtol=0, atol=0)
 
@@ -18,6 +21,39 @@ def test_a_run_is_not_overwritten(command, last):
     with pytest.raises(CheckpointError, match=r"holds a run already.*--ckpt_path"):
         command("fit", "--trainer.max_steps", 1, "--data.seed", 5)
     assert_equal(last()["state_dict"], before)
+
+
+def test_a_folder_in_which_another_run_trains_is_left_alone(command, tmp_path, last):
+    run = tmp_path / "run"
+    run.mkdir()
+    with locked(run / ".lock", ""), pytest.raises(CheckpointError) as caught:
+        command("fit", "--trainer.max_steps", 1, "--ckpt_path", "last")
+    assert str(caught.value).startswith(f"another process is training in {run}: ")
+    assert not any(run.iterdir())
+    for steps in (1, 2):
+        assert command("fit", "--trainer.max_steps", steps, "--ckpt_path", "last") == 0
+        assert last()["global_step"] == steps and not (run / ".lock").exists()
+
+
+def test_where_there_are_no_locks_a_run_says_so_and_goes_on(command, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    assert command("fit", "--trainer.max_steps", 1) == 0
+    assert "run cannot be locked here; see that no other process trains in it\n" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_cannot_be_is_told_in_one_line(command, tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(CheckpointError, match=r"run cannot be written to: .*--run_dir$"):
+        command("fit", "--trainer.max_steps", 1)
+
+
+def test_a_patch_that_no_picture_has_is_refused_before_anything_is_computed(command, monkeypatch):
+    monkeypatch.setattr(SuperResolution, "validation_step", lambda *_: pytest.fail("it is validated first"))
+    with pytest.raises(DataError, match=r"500x500 LR pixels; take a smaller --data\.patch"):
+        command("fit", "--trainer.max_steps", 1, "--data.patch", 500)
 
 
 @pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
@@ -52,7 +88,16 @@ def test_a_picture_too_small_to_be_scored_is_named(command, tmp_path, weights):
         (["--ema.decay", "1"], AdderSRError, "--ema.decay must be at least 0 and below 1, got 1"),
         (["--ema.decay", "-0.1"], AdderSRError, "--ema.decay must be at least 0 and below 1"),
         (["--model.preset", "edsr_huge_x2"], CheckpointError, "edsr_huge_x2"),
-        (["--model.overrides.wings", "2"], AdderSRError, "--model.overrides do not fit edsr_tiny_x2.*wings"),
+        (
+            ["--model.overrides.wings", "2"],
+            AdderSRError,
+            r"^--model\.overrides\.wings: edsr_tiny_x2 has no such option, it has .*blocks, .*channels, ",
+        ),
+        (
+            ["--model.overrides.unit", "wood"],
+            AdderSRError,
+            "--model.overrides do not fit edsr_tiny_x2: .*wood",
+        ),
         (["--model.init_from", "none.safetensors"], CheckpointError, "none.safetensors"),
         (["--ckpt_path", "none.ckpt"], CheckpointError, "there is no checkpoint none.ckpt"),
         (["--trainer.max_steps", "-1"], AdderSRError, "--trainer.max_steps"),

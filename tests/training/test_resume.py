@@ -6,9 +6,11 @@ from functools import cache
 
 import pytest
 import torch
+from PIL import Image
 
 from addersr.errors import CheckpointError
 from addersr.training.command import main
+from addersr.training.resume import _differences
 from addersr.training.system import RECORD, SuperResolution
 
 # A step from the start on that moves the weights, so that the best checkpoint changes.
@@ -208,3 +210,124 @@ def test_a_fine_tuned_run_is_resumed_with_the_weights_it_started_from(command, w
 def test_last_is_a_fresh_start_where_there_is_none(command, last):
     assert command("fit", *PLAIN, "--trainer.max_steps", 1, "--ckpt_path", "last") == 0
     assert last()["global_step"] == 1
+
+
+@pytest.mark.parametrize("options", [PLAIN, (*EVERY_3, "--trainer.val_check_interval", "5")])
+def test_a_run_is_validated_at_its_end_which_changes_nothing_when_it_is_resumed(
+    command, last, uninterrupted, monkeypatch, options
+):
+    """But that its last step is one more for best.ckpt to choose from."""
+    options = (*options, "--model.warmup_steps", "100")  # until then the schedule does not ask how long it is
+    (whole, _) = uninterrupted(*options)
+    monkeypatch.setattr(
+        SuperResolution, "score", lambda module, *_: torch.tensor(float(module.trainer.global_step))
+    )
+    assert command("fit", *options, "--trainer.max_steps", 3) == 0
+    assert last("best")["global_step"] == 3
+    assert command("fit", *options, "--ckpt_path", "last") == 0
+    content = last()
+    for checkpoint in (whole, content):
+        (best,) = (name for name in checkpoint["callbacks"] if name.startswith("BestCheckpoint"))
+        del checkpoint["callbacks"][best]
+    assert_same(content, whole)
+
+
+def test_a_run_resumed_knows_the_score_of_its_end(command, last, monkeypatch):
+    """It is in best.ckpt and not in last.ckpt, which is written before."""
+    monkeypatch.setattr(
+        SuperResolution, "score", lambda module, *_: torch.tensor(-float(module.trainer.global_step))
+    )
+    for steps in (1, 3):
+        assert command("fit", *PLAIN, "--trainer.max_steps", steps, "--ckpt_path", "last") == 0
+        assert last()["global_step"] == steps and last("best")["global_step"] == 1
+
+
+def test_a_run_stopped_in_its_last_step_does_not_validate_all_pictures(command, last, monkeypatch):
+    validated = []
+    original = SuperResolution.validation_step
+
+    def validation_step(module, batch, batch_idx):
+        validated.append(batch.name)
+        return original(module, batch, batch_idx)
+
+    monkeypatch.setattr(SuperResolution, *stop_after(3), raising=False)
+    monkeypatch.setattr(SuperResolution, "validation_step", validation_step)
+    words = (
+        "--trainer.max_steps",
+        3,
+        "--trainer.val_check_interval",
+        100,
+        "--trainer.num_sanity_val_steps",
+        0,
+    )
+    assert command("fit", *words) == 143
+    assert last()["global_step"] == 3 and len(validated) == 1
+
+
+def test_on_other_validation_pictures_the_best_score_begins_anew(command, last, tmp_path, said):
+    """Of the same names, and with lower scores."""
+    (tmp_path / "val").mkdir()
+    for number in range(2):
+        Image.new("RGB", (48, 36), "gray").save(tmp_path / "val" / f"{number:04}.png")
+    assert command("fit", *PLAIN, "--trainer.max_steps", 2, "--data.val_dirs", f"[{tmp_path / 'val'}]") == 0
+    assert last("best")["global_step"] == 2
+    before = (tmp_path / "run" / "checkpoints" / "best.ckpt").read_bytes()
+    # one step is saved, and killed before it is validated
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SuperResolution, *stop_after(3), raising=False)
+        words = (*PLAIN, "--trainer.val_check_interval", 100, "--ckpt_path", "last")
+        patch.setattr("addersr.training.callbacks.BestCheckpoint.on_validation_end", lambda *_: None)
+        assert command("fit", *words) == 143
+    assert (
+        "the best score begins anew" in said.text
+        and "data.validation 2 of val -> other pictures" in said.text
+    )
+    said.clear()
+    assert command("fit", *PLAIN, "--trainer.max_steps", 6, "--ckpt_path", "last") == 0
+    assert "begins anew" not in said.text and "best.ckpt was chosen by other scores" in said.text
+    assert last("best")["global_step"] > 2
+    assert (tmp_path / "run" / "checkpoints" / "best.1.ckpt").read_bytes() == before
+
+
+def test_all_that_is_computed_otherwise_is_said_and_what_has_no_effect_is_not(command, last, data, said):
+    assert command("fit", *PLAIN, "--trainer.max_steps", 1) == 0
+    changed = {
+        "--trainer.precision": "64-true",
+        "--data.train_dirs": f"[{data / 'train'}, {data / 'lr'}]",
+        "--data.holdout": '["train/0001*"]',
+        "--model.filter_std": 0.5,
+        "--trainer.max_steps": 2,
+    }
+    words = [word for option in changed.items() for word in option]
+    assert command("fit", *PLAIN, *words, "--ckpt_path", "last") == 0
+    (line,) = {
+        r.getMessage() for r in said.records if r.getMessage().startswith("Going on with other values")
+    }
+    assert line.partition(": ")[2] == (
+        "precision 32-true -> 64-true, max_steps 1 -> 2, data.holdout [] -> ['train/0001*'], "
+        "data.train 4 of train -> 3 of train and 1 of lr, data.validation 2 of val -> 1 of train and 2 of val"
+    )
+    assert "Without effect where the weights are a checkpoint's: filter_std 1.0 -> 0.5" in said.text
+    assert last()[RECORD]["recipe"]["filter_std"] == 1.0
+
+
+def test_another_number_of_processes_is_said(command, last):
+    assert command("fit", *PLAIN, "--trainer.max_steps", 1) == 0
+    then = last()[RECORD]
+    now = then | {"recipe": then["recipe"] | {"processes": 2}}
+    assert _differences(then, now) == "processes 1 -> 2" and _differences(then, then) == ""
+
+
+def test_a_checkpoint_of_before_files_were_recorded_is_resumed_and_compared_by_names(
+    command, last, tmp_path, data, said
+):
+    assert command("fit", *PLAIN, "--trainer.max_steps", 2) == 0
+    content = last()
+    del content[RECORD]["data"]["fingerprints"], content[RECORD]["recipe"]["limit_val_batches"]
+    torch.save(content, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert command("fit", *PLAIN, "--trainer.max_steps", 3, "--ckpt_path", "last") == 0
+    assert "begins anew" not in said.text and "data." not in said.text
+    torch.save(content, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    words = ("--data.val_dirs", f"[{data / 'lr'}]", "--ckpt_path", "last")
+    assert command("fit", *PLAIN, *words, "--trainer.max_steps", 3) == 0
+    assert "begins anew" in said.text and "data.validation 2 of val -> 1 of lr" in said.text
