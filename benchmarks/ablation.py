@@ -9,26 +9,26 @@ SIGTERM, or killed) goes on from its last checkpoint: run the same command again
 at once, on different rows or seeds. Scored are the averaged weights of the last step, by the functions and the default
 protocol of `addersr bench`: nothing is chosen by the sets. The curve is of PSNR on the pictures held out.
 
-After each training, FOLDER/ablation.json, ablation.md (a table of means and standard deviations over the seeds) and
-ablation.png (PSNR over steps: mean, and a band from the worst seed to the best) are made of all that FOLDER has.
+After each training, FOLDER/ablation.json (each seed's scores and curve), ablation.md (a table of means and standard
+deviations over the seeds) and ablation.png (PSNR over steps, and where each seed ends) are made of all that FOLDER has.
 """
 
 import argparse
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ablation_report
 import measure
+from ablation_report import write_json
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from addersr import checkpoint
-from addersr.atomic import replacing
 from addersr.errors import AdderSRError
 from addersr.evaluation.benchmark import Model, score_set, upscale_by
 from addersr.evaluation.protocol import DEFAULT, PROTOCOLS
@@ -37,8 +37,8 @@ from addersr.inference import options
 from addersr.inference.upscaler import Upscaler
 from addersr.models import build
 from addersr.models.quantized import parameter_count
-from addersr.training.command import read_checkpoint
 from addersr.training.export import convert
+from addersr.training.reading import read_checkpoint
 
 Options = dict[str, Any]
 """Options of addersr fit, by name without the dashes; values as YAML has them."""
@@ -326,68 +326,18 @@ def curve(folder: Path) -> list[tuple[int, float]]:
 
 def write(runs: Path, shared: Options) -> None:
     """ablation.json, ablation.md and ablation.png of all results in the folder."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name in ROWS:
+    rows = {}
+    for name, row in ROWS.items():
         paths = sorted((runs / name).glob("seed*.json"))
-        if paths:
-            found[name] = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    if not found:
-        return
-    write_json(runs / "ablation.json", {"recipe": shared, "rows": found})
-    with replacing(runs / "ablation.md") as part:
-        part.write_text(table(found), encoding="utf-8")
-    with replacing(runs / "ablation.png") as part:
-        plot(found, part)
-
-
-def table(found: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown: a line for each row, PSNR and SSIM as mean and, of several seeds, standard deviation."""
-    sets = list(
-        dict.fromkeys(key for results in found.values() for result in results for key in result["sets"])
-    )
-    lines = [f"| | parameters | seeds | {' | '.join(sets)} |", f"|---|---|---|{'---|' * len(sets)}"]
-    for name, results in found.items():
-        cells = []
-        for key in sets:
-            scored = [result["sets"][key] for result in results if key in result["sets"]]
-            psnr, ssim = ([each[what] for each in scored] for what in ("psnr", "ssim"))
-            cells.append(f"{spread(psnr, 2)} / {spread(ssim, 4).replace('0.', '.')}" if scored else "")
-        size = f"{results[0]['parameters'] / 1e6:.3f} M"
-        lines.append(f"| {ROWS[name].what} | {size} | {len(results)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def spread(values: list[float], digits: int) -> str:
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
-def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """PSNR over steps as a PNG file: each row's mean over the seeds, in a band from the worst to the best."""
-    from matplotlib.figure import Figure  # not at the top: `measure.need_matplotlib` tells of it
-
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    axes = figure.subplots()
-    last = []
-    for name, results in found.items():
-        curves = [dict(map(tuple, result["curve"])) for result in results]
-        steps = sorted(set.intersection(*(set(each) for each in curves)))
-        values = [[each[step] for each in curves] for step in steps]
-        (line,) = axes.plot(steps, [statistics.mean(each) for each in values], label=ROWS[name].what)
-        low, high = ([choose(each) for each in values] for choose in (min, max))
-        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-        last += values[-1:]
-    if last:  # what the first steps climb would hide what the last ones differ by
-        axes.set_ylim(min(map(min, last)) - 1, max(map(max, last)) + 0.2)
-    axes.set(xlabel="steps", ylabel="PSNR on Y of the pictures held out, dB")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
-
-
-def write_json(path: Path, document: object) -> None:
-    with replacing(path) as part:
-        part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        if results := [json.loads(path.read_text(encoding="utf-8")) for path in paths]:
+            rows[name] = {
+                "what": row.what,
+                "parameters": results[0]["parameters"],
+                "options": {"model.overrides": row.overrides, **row.options},
+                "seeds": [ablation_report.of_seed(result) for result in results],
+            }
+    if rows:
+        ablation_report.write(runs, {"recipe": shared, "protocol": DEFAULT, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -2,55 +2,138 @@
 
     python benchmarks/loading.py [--config FILE] [--preset NAME] [--data PICTURES ...] [--cache-dir DIR] [--json FILE]
 
-Network, patch, batch size and number of workers are the recipe's (configs/edsr_adder_small_x2.yaml unless said
-otherwise). A step is forward, L1 loss, backward and Adam; a run's own does more (schedule, averaged weights, logs), so
-that loading is a smaller part of it. Both kinds of step take turns. Where workers load ahead, a turn begins with as
-many untimed steps as there can be batches ahead. The pictures are the repository's samples unless said otherwise; they
-are decoded into a temporary cache, which is timed too, unless one is given. It is read from memory then: what this does
-not show is a cache larger than the memory on a slow disk.
+A run of Lightning's Trainer on the CPU by the recipe (configs/edsr_adder_small_x2.yaml unless said otherwise): its
+network, loss, optimiser with rates and schedule, clipping, averaged weights, the check that gradients are finite,
+patch, batch size and workers. What a run of `addersr fit` does beside steps is left out: logs, checkpoints, validation.
+A step is all from the end of one to the end of the next. Blocks of steps on real batches and on one and the same take
+turns in the one run; where workers load ahead, a block begins with as many untimed steps as there can be batches ahead.
+The pictures are the repository's samples unless said otherwise; they are decoded into a temporary cache, which is timed
+too, unless one is given. It is read from memory then: what this does not show is a cache larger than the memory on a
+slow disk.
 
 Run nothing else beside it. glibc's allocator is told to keep large blocks, as in training.
 """
 
 import argparse
+import logging
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as pl
 import measure
-import torch
 import yaml
-from torch.nn.functional import l1_loss
 from torch.utils.data import DataLoader
+from typing_extensions import override
 
 from addersr.data.cache import Pair, build
 from addersr.data.module import SuperResolutionData
 from addersr.data.pairs import Batch, PatchStream, find_pictures
 from addersr.errors import AdderSRError
 from addersr.inference.options import whole_number
-from addersr.models import EDSR, presets
+from addersr.training.callbacks import MovingAverage
 from addersr.training.command import keep_memory
+from addersr.training.finite import Finite
+from addersr.training.system import SuperResolution
 
 ROOT = Path(__file__).parents[1]
-TIMED_STEPS = 3  # of a turn
+TIMED_STEPS = 3  # of a block
+REUSED, REAL = "step, one batch reused", "step, real loading"
 
 
-def training_step(model: EDSR) -> Callable[[Batch], None]:
-    """step(batch) trains the network on it."""
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+class Turns:
+    """Batches for a run: a block of real ones, a block of the very first, and so on without end.
 
-    def step(batch: Batch) -> None:
-        optimizer.zero_grad()
-        l1_loss(model(batch.lr), batch.hr).backward()
-        optimizer.step()
+    Args:
+        batches: endless.
+        length: of a block.
+    """
 
-    return step
+    def __init__(self, batches: Iterator[Batch], length: int) -> None:
+        self._batches, self._length = batches, length
+
+    def __iter__(self) -> Iterator[Batch]:
+        fixed = next(self._batches)
+        while True:
+            for _ in range(self._length):
+                yield next(self._batches)
+            for _ in range(self._length):
+                yield fixed
 
 
-def turn(call: Callable[[], object], untimed: int) -> list[float]:
+class Stopwatch(pl.Callback):
+    """When each step ended, in seconds."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    @override
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without what it tells of the machine, and its warning about a call of its own."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def compare(
+    recipe: Mapping[str, Any], system: SuperResolution, batches: Iterator[Batch], ahead: int, repeats: int
+) -> dict[str, float]:
+    """Median seconds of a step by what its batches are, after a block of each that is not counted.
+
+    Args:
+        recipe: as in configs/.
+        system: what it trains.
+        batches: endless.
+        ahead: how many of them may be ready before they are asked for.
+        repeats: blocks of each kind that are counted.
+    """
+    # Lightning asks for a batch one step before it is used: so a block's last step has a batch of the next block to
+    # wait for, and one more than `ahead` may be ready when it begins.
+    length = 1 + ahead + TIMED_STEPS + 1
+    watch, chosen = Stopwatch(), recipe.get("trainer", {})
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_steps=chosen.get("max_steps", 100_000),
+            max_epochs=1,
+            limit_train_batches=2 * length * (repeats + 1),
+            limit_val_batches=0,
+            gradient_clip_val=chosen.get("gradient_clip_val"),
+            callbacks=[MovingAverage(**recipe.get("ema", {})), Finite(), watch],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(system, train_dataloaders=Turns(batches, length), val_dataloaders=[])
+    seconds = [after - before for before, after in zip(watch.ends, watch.ends[1:], strict=False)]
+    times: dict[str, list[float]] = {REUSED: [], REAL: []}
+    for number in range(2, 2 * (repeats + 1)):
+        # seconds[i] is of step i + 1
+        block = seconds[number * length - 1 : (number + 1) * length - 1]
+        times[REUSED if number % 2 else REAL] += block[-1 - TIMED_STEPS : -1]
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def turn(call: partial[Batch], untimed: int) -> list[float]:
     """Seconds of consecutive calls after some that are not timed."""
     measure.settle()
     for _ in range(untimed):
@@ -63,33 +146,11 @@ def turn(call: Callable[[], object], untimed: int) -> list[float]:
     return times
 
 
-def compare(
-    model: EDSR, batches: Iterator[Batch], ahead: int, repeats: int
-) -> tuple[dict[str, float], torch.Size]:
-    """Median seconds of a batch, of a step on one and the same, and of both together; the shape of LR.
-
-    Args:
-        model: the network.
-        batches: endless.
-        ahead: how many of them may be ready before they are asked for.
-        repeats: rounds.
-    """
-    step, fixed = training_step(model), next(batches)
-    calls: dict[str, Callable[[], object]] = {
-        "batch": lambda: next(batches),
-        "step, one batch reused": lambda: step(fixed),
-        "step, real loading": lambda: step(next(batches)),
-    }
-    turns = {name: partial(turn, call, 1 + ahead) for name, call in calls.items()}
-    return measure.medians(turns, repeats, "loading"), fixed.lr.shape
-
-
-def ratios(seconds: dict[str, float]) -> dict[str, float | None]:
+def ratios(seconds: Mapping[str, float]) -> dict[str, float | None]:
     """Of times."""
-    reused = seconds["step, one batch reused"]
     return {
-        "loading_vs_reused": seconds["step, real loading"] / reused,
-        "batch_vs_step": seconds["batch"] / reused,
+        "loading_vs_reused": seconds[REAL] / seconds[REUSED],
+        "batch_vs_step": seconds["batch"] / seconds[REUSED],
     }
 
 
@@ -131,13 +192,12 @@ def run(args: argparse.Namespace) -> None:
         OSError: the recipe cannot be read.
     """
     recipe = yaml.safe_load(args.config.read_text(encoding="utf-8"))
-    network, chosen = recipe.get("model", {}), recipe.get("data", {})
-    preset = args.preset or network.get("preset")
-    if preset is None:
-        raise AdderSRError(f"{args.config} names no network; give --preset")
-    model = presets.build(preset, **network.get("overrides") or {}).to(memory_format=torch.channels_last)
+    if args.preset is not None:
+        recipe["model"] = recipe.get("model", {}) | {"preset": args.preset}
+    chosen = recipe.get("data", {})
+    system = SuperResolution(**recipe.get("model", {}))
     taken = {key: chosen[key] for key in ("patch", "batch_size", "num_workers") if key in chosen}
-    data = SuperResolutionData(args.data, scale=model.scale, **taken)
+    data = SuperResolutionData(args.data, scale=system.scale, **taken)
     keep_memory()
     report = measure.Report()
     with tempfile.TemporaryDirectory() as temporary:
@@ -145,9 +205,13 @@ def run(args: argparse.Namespace) -> None:
         stream = PatchStream(pairs, data.patch, data.batch_size)
         loader = DataLoader(stream, batch_size=None, num_workers=data.num_workers)
         ahead = (loader.prefetch_factor or 0) * data.num_workers
-        seconds, shape = compare(model, iter(loader), ahead, args.repeats)
+        batches = iter(loader)
+        alone = partial(turn, partial(next, batches), 1 + ahead)
+        seconds = measure.medians({"batch": alone}, args.repeats, "loading")
+        seconds |= compare(recipe, system, batches, ahead, args.repeats)
+    shape = (data.batch_size, 3, data.patch, data.patch)
     for name, value in seconds.items():
-        report.add(f"{preset}: {name}", shape, value, None)
+        report.add(f"{system.preset}: {name}", shape, value, None)
     report.ratios |= ratios(seconds)
     report.finish(args.json)
 

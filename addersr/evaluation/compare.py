@@ -1,7 +1,6 @@
 """`addersr bench --compare`: crops of HR, bicubic and each model side by side, and where they are wrong."""
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -15,6 +14,7 @@ from addersr.evaluation.benchmark import Model, Result
 from addersr.evaluation.figure import Panel, error_colours, error_strip, strip
 from addersr.evaluation.metrics import psnr
 from addersr.evaluation.protocol import Pair, Protocol
+from addersr.evaluation.report import can_be_made
 from addersr.evaluation.sets import PictureFiles, Sets, load_pair
 from addersr.images import files
 from addersr.images.color import rgb_to_y
@@ -132,10 +132,7 @@ def prepare(args: argparse.Namespace, sets: Sets, sizes: Mapping[Path, tuple[int
         if args.compare_pictures or args.crop:
             raise AdderSRError("--compare-pictures and --crop say what --compare DIR shows; give it, too")
         return None
-    there = args.compare.absolute()
-    while not os.path.lexists(there):
-        there = there.parent
-    if not os.path.isdir(there) or not os.access(there, os.W_OK):
+    if not can_be_made(args.compare):
         raise AdderSRError(
             f"cannot write {args.compare}: --compare takes a folder that can be made and written"
         )

@@ -71,9 +71,9 @@ def _find(name: str, upsampler: str | None) -> tuple[str, Network]:
         loaded = checkpoint.load(*found or [name])
         return loaded.name, loaded.model
     if name not in PRESETS:
+        names = dict.fromkeys([*PRESETS, *checkpoint.shipped()])  # weights have the name of their shape
         raise CheckpointError(
-            f"no network is called {name!r}; there are {', '.join([*PRESETS, *checkpoint.shipped()])}, or name a "
-            ".safetensors file"
+            f"no network is called {name!r}; there are {', '.join(names)}, or name a .safetensors file"
         )
     overrides = {} if upsampler is None else {"upsampler": upsampler}
     try:

@@ -41,12 +41,14 @@ class Report:
 def cells(result: Result, picture: PictureScore | None = None) -> list[str]:
     """A line of the table, under `TITLES`: of a set, or of one of its pictures.
 
-    Where both bicubic and the model are equal to HR there is no difference to tell.
+    Where bicubic or the model is equal to HR, as on a picture of one colour, their PSNR differs by no number of dB:
+    that is a dash. Where both are, there is no difference to tell.
     """
     row = picture or result
     derived = _derived(row)
     bicubic = result.model == BICUBIC
-    gain = f"{derived['psnr_gain']:+.2f} / {derived['ssim_gain']:+.4f}"
+    psnr_gain = f"{derived['psnr_gain']:+z.2f}" if math.isfinite(derived["psnr_gain"]) else "-"
+    gain = f"{psnr_gain} / {derived['ssim_gain']:+z.4f}"
     return [
         f"x{result.scale}",
         f"{result.set}/{picture.name}" if picture else result.set,
@@ -152,16 +154,24 @@ def check_writable(option: str, path: Path) -> None:
     Raises:
         AdderSRError: it cannot.
     """
-    folder = path.absolute().parent
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+    if os.path.isdir(path) or not can_be_made(path.absolute().parent):
         raise AdderSRError(
-            f"cannot write {path}: --{option} takes a file name in a folder that can be written"
+            f"cannot write {path}: --{option} takes a file name in a folder that can be made and written"
         )
 
 
+def can_be_made(folder: Path) -> bool:
+    """Whether it, or else the nearest folder above it that is there, can be written to."""
+    there = folder.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    return os.path.isdir(there) and os.access(there, os.W_OK)
+
+
 def write(path: Path, text: str) -> None:
-    """Write a file, whole or not at all; an AdderSRError where that cannot be."""
+    """Write a file, whole or not at all, and the folders that it is in; an AdderSRError where that cannot be."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8")
     except OSError as error:

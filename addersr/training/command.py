@@ -42,7 +42,7 @@ from addersr.training.callbacks import (
 from addersr.training.finite import Finite
 from addersr.training.monitor import Clock, Progress, Scalars
 from addersr.training.pictures import ValidationPictures
-from addersr.training.reading import read_checkpoint as read_checkpoint  # for benchmarks/
+from addersr.training.reading import read_checkpoint
 from addersr.training.resume import Resume
 from addersr.training.stopping import Stop, Trainer, stop_after_this_step
 from addersr.training.system import SuperResolution

@@ -10,7 +10,10 @@ import pytest
 from addersr.images import files
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-MODULES = ("measure", "runtimes", "ops", "networks", "bits", "ablation", "bicubic_rows", "light", "results")
+MODULES = (
+    "measure", "runtimes", "ops", "networks", "bits", "ablation_report", "ablation", "bicubic_rows", "light",
+    "loading", "results_page", "results",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -20,16 +23,20 @@ def benchmarks(monkeypatch):
     for name in MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
     import ablation
+    import ablation_report
     import bicubic_rows
     import bits
     import light
+    import loading
     import measure
     import networks
     import ops
     import results
     import runtimes
 
-    modules = (ablation, bicubic_rows, bits, light, measure, networks, ops, results, runtimes)
+    modules = (
+        ablation, ablation_report, bicubic_rows, bits, light, loading, measure, networks, ops, results, runtimes
+    )  # fmt: skip
     yield SimpleNamespace(**{module.__name__: module for module in modules})
     for name in MODULES:
         del sys.modules[name]

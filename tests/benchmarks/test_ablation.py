@@ -1,9 +1,11 @@
 """ablation.py: trainings of two steps, resumed, scored and reported."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,9 +54,11 @@ def test_ablation_trains_scores_and_does_not_train_again(
         ablation_of(fit="trainer.accelerator=cpu")
     runs = tmp_path / "runs"
     written = json.loads((runs / "ablation.json").read_text())
-    (result,) = written["rows"]["twin"]
-    assert result == json.loads((runs / "twin" / "seed3.json").read_text())
-    assert result["seed"] == 3 and [step for step, _ in result["curve"]] == [1, 2]
+    result = json.loads((runs / "twin" / "seed3.json").read_text())
+    (told,) = written["rows"]["twin"]["seeds"]
+    assert told["seed"] == result["seed"] == 3 and list(told["curve"]) == ["1", "2"]
+    assert told["sets"]["Tiny"]["psnr"] == pytest.approx(result["sets"]["Tiny"]["psnr"], abs=1e-5)
+    assert list(told["curve"].values()) == pytest.approx([y for _, y in result["curve"]], abs=1e-4)
     assert written["recipe"]["data.train_dirs"] == ["HR"] and str(tmp_path) not in json.dumps(written)
     assert (
         f"| convolutional twin | 0.006 M | 1 | {result['sets']['Tiny']['psnr']:.2f} / ."
@@ -189,7 +193,7 @@ def test_the_ablation_reports_mean_and_spread(benchmarks, tmp_path):
 
     for name, seed, psnr in (("sgd", 0, 30.0), ("sgd", 1, 32.0), ("twin", 0, 33.333)):
         (tmp_path / name).mkdir(exist_ok=True)
-        benchmarks.ablation.write_json(tmp_path / name / f"seed{seed}.json", result(seed, psnr))
+        benchmarks.ablation_report.write_json(tmp_path / name / f"seed{seed}.json", result(seed, psnr))
     benchmarks.ablation.write(tmp_path, {})
     assert (tmp_path / "ablation.md").read_text().splitlines() == [
         "| | parameters | seeds | A |",
@@ -197,6 +201,29 @@ def test_the_ablation_reports_mean_and_spread(benchmarks, tmp_path):
         "| convolutional twin | 0.005 M | 1 | 33.33 / .9000 |",
         f"| {benchmarks.ablation.ROWS['sgd'].what} | 0.005 M | 2 | 31.00 ± 1.41 / .9000 ± .0000 |",
     ]
+
+
+def test_the_report_is_made_anew_of_its_figures(benchmarks, monkeypatch, tmp_path, capsys):
+    """Those of docs/: the page's table is theirs, and the plot can be drawn of them."""
+    docs = Path(__file__).parents[2] / "docs"
+    copy = shutil.copy(docs / "ablation.json", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ablation_report.py", copy])
+    benchmarks.ablation_report.main()
+    assert capsys.readouterr().out in (docs / "ablation.md").read_text()
+    drawn, shown = (files.read(folder / "ablation.png").pixels for folder in (tmp_path, docs))
+    assert drawn.shape == shown.shape and drawn.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "No such file"), ("{}", "is not what"), ("nothing", "is not what")]
+)
+def test_the_report_says_what_is_wrong_with_its_figures(benchmarks, monkeypatch, tmp_path, text, message):
+    path = tmp_path / "ablation.json"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(sys, "argv", ["ablation_report.py", str(path)])
+    with pytest.raises(SystemExit, match=rf"error: .*{message}"):
+        benchmarks.ablation_report.main()
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,9 @@ def test_errors_are_one_line(capsys, words, code, message):
         assert stopped.code == code
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+    _, _, listed = line.partition("there are ")
+    names = listed.split(", ")
+    assert len(set(names)) == len(names)
 
 
 def test_without_units_all_layers_are_in_float32():

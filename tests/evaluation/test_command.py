@@ -164,7 +164,7 @@ def test_an_infinite_psnr_is_said_and_is_null_in_json(
     """A folder of pictures, too: what is flat comes back from bicubic as it was."""
     (tmp_path / "Flat").mkdir()
     Image.new("RGB", (30, 30), (10, 20, 30)).save(tmp_path / "Flat" / "flat.png")
-    files = tmp_path / "scores.json", tmp_path / "scores.csv"
+    files = tmp_path / "made" / "scores.json", tmp_path / "made" / "here" / "scores.csv"
     words = ("--model", BICUBIC, "--json", files[0], "--csv", files[1])
     bench(tmp_path / "nowhere", "--set", tmp_path / "Flat", *words)
     (result,) = json.loads(files[0].read_text())["results"]
@@ -198,8 +198,8 @@ def test_a_set_given_twice_is_scored_once(root: Path, bench: Bench, tmp_path: Pa
         (["--set", "Mixed", "--scale", 3], CheckpointError, "enlarges x2, and --scale asks for x3"),
         (["--set", "Mixed", "--scale", 3, 4], CheckpointError, "--scale asks for x3, x4"),
         (["--set", "Mixed", "--device", "abacus"], BackendError, "abacus"),
-        (["--set", "Mixed", "--json", "no/such/folder/s"], AdderSRError, "no/such/folder/s: --json takes"),
-        (["--set", "Mixed", "--csv", "no/such/folder/s"], AdderSRError, "no/such/folder/s: --csv takes"),
+        (["--set", "Mixed", "--json", "/dev/null/s"], AdderSRError, "/dev/null/s: --json takes"),
+        (["--set", "Mixed", "--csv", "/dev/null/a/s"], AdderSRError, "/dev/null/a/s: --csv takes"),
         (["--set", "Mixed", "--csv", "s", "--markdown", "./s"], AdderSRError, "name one file"),
         (["--set", "Mixed", "--precision", "int8"], CheckpointError, "is in float32; quantise it"),
         (["--set", "Mixed", "--crop", "0,0,8,8"], AdderSRError, "--compare DIR"),
