@@ -161,6 +161,7 @@ class Page:
         """Begin a run and clear away what an earlier one has shown; what cannot begin leaves it."""
         try:
             order = order_of(pictures, model, scale, precision, self_ensemble)
+            self._desk.stop(_session(request))  # it can show one alone
             self._desk.begin(_session(request), order)
         except UsageError as error:
             gr.Warning(str(error))
@@ -192,7 +193,7 @@ class Page:
         run = self._desk.latest(_session(request))
         if run is None:  # it has not even begun to wait
             return "Stopped.", *_unchanged(5), *_buttons(running=False)
-        run.stop()
+        self._desk.stop(_session(request))
         await _ended(run, 1.0)  # nothing comes of the tile that is then still computed
         return text.summary(run), *_results(run, 0), *_buttons(running=False)
 
@@ -244,6 +245,7 @@ def _paths_of(payload: Any) -> list[str] | None:
 
 async def _ended(run: Run, seconds: float) -> bool:
     """Wait for the end of a run, at most so long, while others are served; whether it has come."""
+    run.follow()
     deadline = time.monotonic() + seconds
     while not run.ended and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
@@ -326,7 +328,7 @@ def launch(
     guard = Middleware(Guard, store=store, most=MAX_FILES * size, names=names)
     store.settle()
     launched: tuple[Any, str, str] = page.launch(
-        server_name=host,
+        server_name=f"[{host}]" if ":" in host else host,
         server_port=port,
         auth=None if login is None else login.check,  # type: ignore[arg-type]  # it may be async, unlike its hint
         max_threads=2 * queue + 40,  # gradio's own queue is to be none
@@ -388,6 +390,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             page.block_thread()
         finally:
+            page.close(verbose=False)
             desk.close()
     return 0
 

@@ -34,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host",
         default=_LOOPBACK,
+        type=_without_brackets,
         metavar="ADDRESS",
         help="address to listen on (default: %(default)s); another than this computer's own needs --auth, or --no-auth",
     )
@@ -67,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-host",
         action="append",
+        type=_host_name,
         default=[],
         metavar="NAME",
         help="a name by which the page is called where a proxy passes requests on; may be given several times",
@@ -106,6 +108,21 @@ def credentials(args: argparse.Namespace) -> Credentials | None:
     if not pairs:
         raise UsageError(f"--auth {args.auth}: there is nobody in it; write USER:PASSWORD on a line")
     return pairs
+
+
+def _without_brackets(host: str) -> str:
+    """Of an IPv6 address, for argparse's ``type``."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def _host_name(text: str) -> str:
+    """As browsers send it, for argparse's ``type``."""
+    name = _without_brackets(text).lower()
+    if not name or "/" in name or (":" in name and not is_loopback(name) and name.count(":") < 2):
+        raise argparse.ArgumentTypeError(
+            f"must be the name alone, without https:// and port, such as pictures.example.org, got {text!r}"
+        )
+    return name
 
 
 def host_names(args: argparse.Namespace) -> frozenset[str] | None:

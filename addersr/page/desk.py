@@ -1,6 +1,7 @@
 """Who has which run: one computes, the others wait in the order in which they came."""
 
 import shutil
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Lock, Thread
 
@@ -45,6 +46,9 @@ class Desk:
         with self._lock:
             if self._closed.is_set():
                 raise UsageError("The page is closing down; try again later.")
+            for run in self._unfinished():
+                if run.abandoned:
+                    run.stop()
             if len(self._unfinished()) > self._queue:
                 raise UsageError("Too many are waiting already; try again in a few minutes.")
             run = Run(self.networks, order, self.store, self._max_pixels)
@@ -68,6 +72,13 @@ class Desk:
         self.store.use([runs[-1].folder])
         return runs[-1]
 
+    def stop(self, session: str) -> None:
+        """Stop a session's runs; their files stay."""
+        with self._lock:
+            runs = [run for whose, run in self._runs if whose == session]
+        for run in runs:
+            run.stop()
+
     def leave(self, session: str) -> None:
         """Stop a session's runs and delete their files."""
         with self._lock:
@@ -89,12 +100,16 @@ class Desk:
         with self._lock:
             for run in self._unfinished():
                 self.store.use([*run.order.pictures, run.folder])
-            self.store.sweep()
+        self.store.sweep()
+        with self._lock:
             self._runs = [(session, run) for session, run in self._runs if run.folder.exists()]
 
     def _keep_tidy(self) -> None:
         while not self._closed.wait(_TIDY):
-            self.tidy()
+            try:
+                self.tidy()
+            except OSError:  # the next time may be better
+                traceback.print_exc()
 
     def _unfinished(self) -> list[Run]:
         return [run for _, run in self._runs if not run.ended]

@@ -44,7 +44,8 @@ _FILES = ("file=", "file/")
 _UPLOAD = "upload"
 _LARGEST_FORM = 2**20  # bytes of any request but an upload
 _ENVELOPE = 2**16  # bytes of an upload beside its files
-_PATIENCE = 60.0  # seconds for the next piece of an upload
+_PATIENCE = 60.0  # seconds for the next piece of an upload, and before its rate counts
+_SLOWEST = 20_000  # bytes a second of an upload
 
 
 class Guard:
@@ -52,7 +53,7 @@ class Guard:
 
     Args:
         app: gradio's.
-        store: takes uploads and results; its limit is that of all files, with the uploads that are under way.
+        store: takes uploads and results, within its limit.
         most: bytes of one upload, all its files together.
         names: by which the page may be called, beside those of this computer itself (`is_loopback`); None for any, and
             then a site whose name is made to point here ("DNS rebinding") is taken for the page.
@@ -60,8 +61,8 @@ class Guard:
 
     def __init__(self, app: App, store: Store, most: int, names: Collection[str] | None = None) -> None:
         self._app, self._store, self._most, self._names = app, store, most, names
-        # When uploads began that are under way, and the bytes that they have announced.
-        self._under_way: list[tuple[float, int]] = []
+        self._under_way: list[float] = []  # when the uploads began
+        self._received = 0  # bytes of all uploads ever
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -103,26 +104,34 @@ class Guard:
         if length > self._most + _ENVELOPE:
             await _answer(send, 413, "These are too many bytes at once; upload fewer or smaller pictures.")
             return
-        announced = sum(bytes_ for _, bytes_ in self._under_way)
-        if self._store.used() + announced + length > self._store.most:
+        room = self._store.most - await asyncio.to_thread(self._store.used)
+        if length > room:
             await _answer(send, 507, "There is no more room for pictures at present; try again in an hour.")
             return
+        begun, before, received = time.time(), self._received, 0
 
         async def next_piece() -> Message:
+            nonlocal received
             try:
-                return await asyncio.wait_for(receive(), _PATIENCE)
+                message = await asyncio.wait_for(receive(), _PATIENCE)
             except TimeoutError:
                 return {"type": "http.disconnect"}
+            size = len(message.get("body", b""))
+            received, self._received = received + size, self._received + size
+            seconds = time.time() - begun
+            too_slow = seconds > _PATIENCE and received < min(seconds * _SLOWEST, length)
+            # Others that came meanwhile take of the same room.
+            too_much = self._received - before > room
+            return {"type": "http.disconnect"} if too_slow or too_much else message
 
-        this = (time.time(), length)
-        self._under_way.append(this)
+        self._under_way.append(begun)
         try:
             await self._app(scope, next_piece, send)
         except ClientDisconnect:  # nobody is there to be told
             pass
         finally:
-            self._under_way.remove(this)
-            self._store.sweep_aborted(min((begun for begun, _ in self._under_way), default=float("inf")))
+            self._under_way.remove(begun)
+            self._store.sweep_aborted(min(self._under_way, default=float("inf")))
 
     async def _form(self, scope: Message, receive: Receive, send: Send, length: int) -> None:
         if length > _LARGEST_FORM:

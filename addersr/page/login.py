@@ -10,22 +10,39 @@ Credentials = Sequence[tuple[str, str]]
 """Names and passwords."""
 
 _PENALTY = 1.0  # seconds after a guess that is wrong
+_WAITING = 10  # guesses; others are wrong without a look
 
 
 class Login:
-    """Checks names and passwords, one at a time; after a wrong one the next waits for a second."""
+    """Checks names and passwords; after a wrong one the next for the same name waits for a second."""
 
     def __init__(self, pairs: Credentials) -> None:
         self._pairs = pairs
-        self._one_at_a_time = asyncio.Lock()
+        self._turns = {name: _Turn() for name, _ in pairs}
+        self._strangers = _Turn()
 
     async def check(self, user: str, password: str) -> bool:
         """Whether the password is this user's."""
-        async with self._one_at_a_time:
-            known = any([_same(user, name) & _same(password, word) for name, word in self._pairs])
-            if not known:
-                await asyncio.sleep(_PENALTY)
-            return known
+        turn = self._turns.get(user, self._strangers)
+        if turn.waiting >= _WAITING:
+            return False
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                known = any([_same(user, name) & _same(password, word) for name, word in self._pairs])
+                if not known:
+                    await asyncio.sleep(_PENALTY)
+                return known
+        finally:
+            turn.waiting -= 1
+
+
+class _Turn:
+    """Of those who give one name."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
 
 
 def _same(given: str, known: str) -> bool:

@@ -33,6 +33,8 @@ MAX_PIXELS = 24_000_000
 
 SCALES = (2, 3, 4)
 
+_LEASE = 60.0  # seconds
+
 
 @dataclass(frozen=True)
 class Order:
@@ -130,6 +132,7 @@ class Run:
         self._store = store
         self._max_pixels = max_pixels
         self._give_up: Callable[[], object] = lambda: None  # before its turn has come
+        self._followed = time.monotonic()
         self._stop = Event()
         self._ended = Event()
         self._names: set[str] = set()
@@ -145,10 +148,19 @@ class Run:
         self._stop.set()
         self._give_up()
 
+    def follow(self) -> None:
+        """Somebody still waits for it."""
+        self._followed = time.monotonic()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody has followed it for a minute; then it ends as if it were stopped."""
+        return time.monotonic() - self._followed > _LEASE
+
     @property
     def stopped(self) -> bool:
         """Whether it was told to stop before all was done."""
-        return self._stop.is_set() and len(self.outcomes) < len(self.order.pictures)
+        return (self._stop.is_set() or self.abandoned) and len(self.outcomes) < len(self.order.pictures)
 
     @property
     def ended(self) -> bool:
@@ -183,7 +195,7 @@ class Run:
                 self.archive = archive(self.folder, [result.placed for result in self.results])
 
     def _check(self) -> None:
-        if self._stop.is_set():
+        if self._stop.is_set() or self.abandoned:
             raise _StoppedError
 
     def _outcome(self, picture: Path) -> Outcome:

@@ -1,14 +1,15 @@
 """The folder of uploads and results: how much it may hold, and when what lies there goes.
 
-Everything in it has a place of its own at the top: gradio's folder of an upload, our folder of a run's results. What
-has not been used for an hour goes; who still needs a place says so (`Store.use`).
+Everything in it has a place of its own at the top: gradio's folder of uploads of one content, our folder of a run's
+results. What has not been used for an hour goes; who still needs a place says so (`Store.use`).
 """
 
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from addersr.errors import AdderSRError
@@ -19,6 +20,7 @@ LIFETIME = 3600
 """Seconds that files are kept after they were used last."""
 
 _CLOCK = 1.0  # seconds that a file's time may be behind ours
+_BLOCK = 4096  # bytes that the smallest file or folder takes
 
 
 class Store:
@@ -36,7 +38,7 @@ class Store:
 
     def settle(self) -> None:
         """What is there now belongs to the page itself, and stays."""
-        self._own = frozenset(self.folder.iterdir())
+        self._own = frozenset(path for path in self.folder.rglob("*") if path.is_file())
 
     def room(self) -> Path:
         """A new folder, whose name nobody can guess."""
@@ -45,15 +47,16 @@ class Store:
         return folder
 
     def used(self) -> int:
-        """Bytes of all files, at any depth."""
-        total = 0
-        for place, _, names in os.walk(self.folder):
+        """Bytes of all files and folders, at any depth, in whole blocks of 4 KiB."""
+        blocks = 0
+        for place, folders, names in os.walk(self.folder):
+            blocks += len(folders)
             for name in names:
                 try:
-                    total += os.lstat(os.path.join(place, name)).st_size
+                    blocks += max(-(-os.lstat(os.path.join(place, name)).st_size // _BLOCK), 1)
                 except OSError:  # it has just been deleted
                     continue
-        return total
+        return blocks * _BLOCK
 
     def check(self) -> None:
         """Whether all is within the limit.
@@ -69,31 +72,41 @@ class Store:
         for path in paths:
             if self.folder in path.parents:
                 place = self.folder / path.relative_to(self.folder).parts[0]
-                try:
-                    os.utime(place)
-                except OSError:  # it is gone already
-                    continue
+                for used in {place, path}:
+                    with suppress(OSError):  # it is gone already
+                        os.utime(used)
 
     def sweep(self) -> None:
         """Delete what has not been used for `LIFETIME`."""
-        self._delete(path for path in self._places() if _used(path) < time.time() - LIFETIME)
+        for path in self._places():
+            if _used(path) < time.time() - LIFETIME:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def sweep_aborted(self, since: float) -> None:
         """Delete what is left of uploads that broke off; those that began at ``since`` (`time.time`) go on.
 
         Gradio puts an upload into a file beside the folders until it is whole, and leaves it there if it never is.
         """
-        self._delete(path for path in self._places() if path.is_file() and _used(path) < since - _CLOCK)
-
-    def _places(self) -> list[Path]:
-        return [path for path in self.folder.iterdir() if path not in self._own]
-
-    def _delete(self, paths: Iterable[Path]) -> None:
-        for path in paths:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
+        with os.scandir(self.folder) as entries:
+            files = [Path(entry) for entry in entries if entry.is_file(follow_symlinks=False)]
+        for path in files:
+            if path not in self._own and _used(path) < since - _CLOCK:
                 path.unlink(missing_ok=True)
+
+    def _places(self) -> Iterator[Path]:
+        """What may go by itself: places, and in those that have the page's own files the others.
+
+        Gradio puts an upload of the same content beside a file of the page.
+        """
+        shared = {path.parent for path in self._own}
+        for place in list(self.folder.iterdir()):
+            if place in shared:
+                yield from (path for path in place.iterdir() if path not in self._own)
+            elif place not in self._own:
+                yield place
 
 
 def _used(place: Path) -> float:

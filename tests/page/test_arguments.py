@@ -1,14 +1,14 @@
 import pytest
 
 from addersr.errors import UsageError
-from addersr.page.arguments import credentials, make_parser
+from addersr.page.arguments import credentials, host_names, make_parser
 
 
 def who(*words):
     return credentials(make_parser().parse_args(words))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.9.10"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost", "127.8.9.10"])
 def test_this_computer_needs_no_password(host):
     assert who("--host", host) is None
 
@@ -47,3 +47,17 @@ def test_values_that_there_are_not(words, capsys):
         make_parser().parse_args(words)
     assert stopped.value.code == 2
     assert words[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_names_of_the_page():
+    parse = make_parser().parse_args
+    assert host_names(parse(["--allow-host", "Pictures.Example.org"])) == {"pictures.example.org"}
+    assert host_names(parse(["--host", "0.0.0.0"])) is None
+    assert host_names(parse(["--host", "10.0.0.1", "--allow-host", "a"])) == {"10.0.0.1", "a"}
+
+
+@pytest.mark.parametrize("name", ["https://a.org", "a.org:443", "a.org/x", ""])
+def test_a_name_that_is_none(name, capsys):
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["--allow-host", name])
+    assert "the name alone" in capsys.readouterr().err

@@ -4,6 +4,8 @@ import time
 import pytest
 
 from addersr.errors import UsageError
+from addersr.page import desk as desk_module
+from addersr.page import run as run_module
 from addersr.page.desk import Desk
 from addersr.page.run import Order
 from addersr.page.store import LIFETIME
@@ -80,6 +82,48 @@ def test_a_run_keeps_its_pictures_and_results_however_long_it_takes(desk, store,
     }  # fmt: skip
     held.go.set()
     assert waiting.wait(60) and len(waiting.results) == 1
+
+
+def test_a_run_that_nobody_follows_makes_way(desk, held, order, monkeypatch):
+    computing, waiting = desk.begin("me", order), desk.begin("you", order)
+    assert held.reached.wait(60)
+    monkeypatch.setattr(run_module, "_LEASE", 0.2)
+    computing.follow()
+    assert not computing.abandoned
+    time.sleep(0.3)
+    third = desk.begin("them", order)  # there is room again
+    assert waiting.ended and waiting.stopped
+    held.go.set()
+    assert computing.wait(60) and computing.stopped and computing.outcomes == []
+    monkeypatch.undo()
+    third.follow()
+    assert third.wait(60)
+
+
+def test_stop_is_for_all_runs_of_a_session(desk, held, order):
+    first, second = desk.begin("me", order), desk.begin("me", order)
+    assert held.reached.wait(60)
+    desk.stop("me")
+    held.go.set()
+    assert first.wait(60) and first.stopped and second.ended and second.stopped
+
+
+def test_a_look_that_fails_is_not_the_last(desk, store, monkeypatch, capsys):
+    looks = []
+
+    def sweep():
+        looks.append(1)
+        raise PermissionError("not now")
+
+    monkeypatch.setattr(desk_module, "_TIDY", 0.01)
+    monkeypatch.setattr(store, "sweep", sweep)
+    other = Desk(desk.networks, store)
+    deadline = time.monotonic() + 60
+    while len(looks) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    other.close()
+    assert "not now" in capsys.readouterr().err
 
 
 def test_a_desk_that_is_closed(desk, store, held, order):

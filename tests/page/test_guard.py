@@ -125,27 +125,58 @@ def test_uploads_have_limits(guard, server, store):
     assert ask(guard, "/gradio_api/upload", body=b"x", length=False) == 411
     assert ask(guard, "/gradio_api/upload", body=b"x", chunked=True) == 411
     (store.folder / "there").mkdir()
-    (store.folder / "there" / "a.png").write_bytes(bytes(99_500))
-    assert ask(guard, "/gradio_api/upload/", body=bytes(1000)) == 507
-    assert ask(guard, "/gradio_api/upload", body=bytes(400)) == 200
-    assert [len(body) for body in server.bodies] == [1000, 400]
+    (store.folder / "there" / "a.png").write_bytes(bytes(22 * 4096))
+    assert store.most - store.used() == 5792
+    assert ask(guard, "/gradio_api/upload/", body=bytes(5793)) == 507
+    assert ask(guard, "/gradio_api/upload", body=bytes(5792)) == 200
+    assert [len(body) for body in server.bodies] == [1000, 5792]
 
 
-def test_uploads_that_are_under_way_count(store):
-    inner = []
+def test_uploads_that_are_under_way_count_by_what_has_come(store):
+    """Each fits by itself; the first to go beyond is broken off, and who only announces keeps nobody out."""
+    got = []
 
     async def app(scope, receive, send):
-        inner.append(scope)
-        if len(inner) == 1:  # while the first is under way, a second
-            status.append(await asyncio.to_thread(ask, guard, "/gradio_api/upload", body=bytes(600)))
+        name, more = scope["path"], True
+        if not got:
+            got.append(name)
+            status.append(await asyncio.to_thread(ask, guard, "/gradio_api/upload/", body=bytes(6000)))
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            more = message["more_body"]
+        got.append(name)
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     status: list[int] = []
-    store.most = 1000
-    guard = Guard(app, store, most=1000)
-    assert ask(guard, "/gradio_api/upload", body=bytes(600)) == 200
-    assert status == [507]
-    assert ask(guard, "/gradio_api/upload", body=bytes(600)) == 200
+    store.most = 10_000
+    guard = Guard(app, store, most=10_000)
+    with pytest.raises(IndexError):  # no answer
+        ask(guard, "/gradio_api/upload", body=bytes(6000), parts=3)
+    assert status == [200] and got == ["/gradio_api/upload", "/gradio_api/upload/"]
+    got.append("again")
+    assert ask(guard, "/gradio_api/upload", body=bytes(6000)) == 200
+
+
+def test_an_upload_that_trickles_is_given_up(store, monkeypatch):
+    monkeypatch.setattr(guard_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(guard_module, "_SLOWEST", 1000)
+    told = []
+
+    async def app(scope, receive, send):
+        while (message := await receive())["type"] == "http.request":
+            told.append(message)
+
+    async def slowly():
+        await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": [(b"content-length", b"5000")],
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(Guard(app, store, most=5000)(scope, slowly, slowly), 60))
+    assert 1 <= len(told) < 100
 
 
 def test_what_is_left_of_an_upload_that_breaks_off_goes(store):

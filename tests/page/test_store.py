@@ -20,10 +20,11 @@ def put(store, name, age=0.0, size=50):
 def test_its_limit_is_that_of_all_files_together(store):
     put(store, "a/b/file")
     put(store, "c")
-    assert store.used() == 100
-    store.most = 100
+    put(store, "large", size=4097)
+    assert store.used() == (2 + 2 + 2) * 4096  # folders, small files, the large one
+    store.most = store.used()
     store.check()
-    store.most = 99
+    store.most -= 1
     with pytest.raises(AdderSRError, match="no more room"):
         store.check()
 
@@ -47,12 +48,19 @@ def test_who_uses_a_file_keeps_it(store, tmp_path):
 
 
 def test_the_page_s_own_files_stay(store):
-    own = put(store, "sample/a.png", LIFETIME + 5)
+    """Also where gradio puts an upload of the same content beside one of them."""
+    own, loose = put(store, "sample/a.png", LIFETIME + 5), put(store, "own", LIFETIME + 5)
     store.settle()
     other = put(store, "upload/a.png", LIFETIME + 5)
+    old, new = own.with_name("b.png"), own.with_name("c.png")
+    for path in (old, new):
+        path.touch()
+        os.utime(path, (1, 1))
+    store.use([new])
     store.sweep()
     store.sweep_aborted(float("inf"))
-    assert own.exists() and not other.exists()
+    assert own.exists() and loose.exists() and not other.exists()
+    assert new.exists() and not old.exists()
 
 
 def test_what_broke_off_goes_and_what_is_under_way_stays(store):
