@@ -47,8 +47,7 @@ def enlarge(upscaler: Upscaler, content: Content, size: tuple[int, int], done: D
         content = upscaler.upscale_picture(content, progress)
     if files.size(content) == size:
         return content
-    # Else the colour of what is invisible would bleed into the edges; before a pass, that has been seen to.
-    resized = partial(_resized, size=size, fill=not count)
+    resized = partial(_resized, size=size, is_own=count > 0)
     return content.map(resized) if isinstance(content, Animation) else resized(content)
 
 
@@ -78,14 +77,15 @@ def check_pixels(size: tuple[int, int], target: tuple[int, int], frames: int, sc
         )
 
 
-def _resized(picture: Picture, size: tuple[int, int], fill: bool) -> Picture:
-    if fill:
+def _resized(picture: Picture, size: tuple[int, int], is_own: bool) -> Picture:
+    """To ``size``; a picture of our own, which a pass has made, is used up."""
+    if not is_own:  # else the colour of what is invisible would bleed into the edges; a pass has seen to that
         picture = fill_hidden(picture)
-    alpha = None if picture.alpha is None else resample(picture.alpha, size)
-    return replace(picture, pixels=resample(picture.pixels, size), alpha=alpha)
+    alpha = None if picture.alpha is None else resample(picture.alpha, size, in_place=is_own)
+    return replace(picture, pixels=resample(picture.pixels, size, in_place=is_own), alpha=alpha)
 
 
-def resample(samples: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def resample(samples: NDArray[Any], size: tuple[int, int], *, in_place: bool = False) -> NDArray[Any]:
     """`imresize` to (height, width), equal to it and in little memory beside the result.
 
     Each of its two passes is done in strips along the axis that it leaves as it is.
@@ -93,19 +93,24 @@ def resample(samples: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     Args:
         samples: (H, W) or (H, W, C), as `imresize` has them.
         size: of the result.
+        in_place: the samples may be overwritten, which takes no memory where an axis becomes shorter.
     """
     lengths = samples.shape[:2]
     rows_first = size[0] / lengths[0] <= size[1] / lengths[1]
     for axis in (0, 1) if rows_first else (1, 0):
-        samples = _along(samples, axis, size[axis])
-    return samples
+        samples = _along(samples, axis, size[axis], in_place)
+    return np.ascontiguousarray(samples)
 
 
-def _along(samples: NDArray[Any], axis: int, target: int) -> NDArray[Any]:
+def _along(samples: NDArray[Any], axis: int, target: int, in_place: bool) -> NDArray[Any]:
     shape = list(samples.shape)
     shape[axis] = target
     integer = np.issubdtype(samples.dtype, np.integer)
-    result: NDArray[Any] = np.empty(shape, samples.dtype if integer else np.float64)
+    if in_place and integer and samples.flags.writeable and target <= samples.shape[axis]:
+        # A strip has been read when its place is written to.
+        result: NDArray[Any] = samples[:target] if axis == 0 else samples[:, :target]
+    else:
+        result = np.empty(shape, samples.dtype if integer else np.float64)
     across = samples.shape[1 - axis]
     step = max(_STRIP * across // max(samples.size, result.size), 1)
     for first in range(0, across, step):

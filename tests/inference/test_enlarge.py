@@ -1,5 +1,7 @@
 """Any size: the network as often as it takes, then exact resampling."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -29,9 +31,25 @@ def test_in_strips_or_whole_it_is_imresize(monkeypatch, dtype, shape, size):
     expected = imresize(picture, output_shape=size)
     for strip in (1, 100, 2**22):
         monkeypatch.setattr(module, "_STRIP", strip)
-        result = resample(picture, size)
-        assert result.dtype == expected.dtype
-        np.testing.assert_allclose(result, expected, rtol=1e-12)
+        for in_place in (False, True):
+            given = picture.copy()
+            result = resample(given, size, in_place=in_place)
+            assert result.dtype == expected.dtype and result.flags.c_contiguous
+            np.testing.assert_allclose(result, expected, rtol=1e-12)
+            assert in_place or np.array_equal(given, picture)
+
+
+def test_in_place_it_takes_little_memory_beside_the_result():
+    tracemalloc.start()
+    try:
+        picture = np.zeros((4000, 4000, 3), np.uint16)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        result = resample(picture, (3000, 3000), in_place=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < 1.5 * result.nbytes  # 3.6 times where it is not in place
 
 
 def test_the_network_s_own_scale_is_the_network(upscaler):
