@@ -53,8 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = importlib.import_module("addersr.training.command")
             return int(command.main(words))
         args, unknown = _parser(words[0] if words else None).parse_known_args(words)
-        if hasattr(args, "inputs") and not any(map(_is_option, unknown)):
-            args.inputs += unknown  # argparse takes those on one side of the options, and leaves the others
+        end = unknown.index("--") if "--" in unknown else len(unknown)
+        if hasattr(args, "inputs") and not any(map(_is_option, unknown[:end])):
+            # argparse takes those on one side of the options, and leaves the others
+            args.inputs += unknown[:end] + unknown[end + 1 :]
             unknown = []
         if unknown:  # argparse would lead to the help of `addersr`, which does not list the command's options
             named = [word for word in words[:1] if word in COMMANDS]

@@ -126,6 +126,9 @@ def test_quantised_weights_from_the_command_line(tmp_path: Path) -> None:
         (["a", "-o", "out", "b", "c"], ["a", "b", "c"]),
         (["-o", "out", "a", "b"], ["a", "b"]),
         (["a", "-r", "-o", "out", "-"], ["a", "-"]),
+        (["a", "-o", "out", "--", "b"], ["a", "b"]),
+        (["a", "-o", "out", "b", "--", "-b.png"], ["a", "b", "-b.png"]),
+        (["-o", "out", "--", "-b.png"], ["-b.png"]),
     ],
 )
 def test_inputs_may_stand_before_and_behind_the_options(
@@ -136,6 +139,6 @@ def test_inputs_may_stand_before_and_behind_the_options(
     assert cli.main(["upscale", *words]) == 0
     assert seen == expected
     with pytest.raises(SystemExit):
-        cli.main(["upscale", *words, "--wrong", "b"])
+        cli.main(["upscale", "--wrong", *words])
     with pytest.raises(SystemExit):
         cli.main(["info", "b"])

@@ -244,6 +244,9 @@ def _upscale_tensor(upscaler: Upscaler, tensor: Tensor, wanted: Wanted) -> Tenso
             "a tensor must be float16, bfloat16, float32 or float64 in [0, 1], "
             f"got {tensor.dtype}; {'convert it' if tensor.is_floating_point() else 'divide it by its maximum'}"
         )
+    if tensor.layout != torch.strided or tensor.is_meta:
+        kind = "a meta tensor" if tensor.is_meta else str(tensor.layout)
+        raise TypeError(f"a tensor must be dense and have values, got {kind}; make it a plain tensor")
     if tensor.ndim not in (3, 4) or 0 in tensor.shape or tensor.shape[-3] > 4:
         raise ValueError(f"a tensor must be (1 to 4, H, W) or (N, 1 to 4, H, W), got {tuple(tensor.shape)}")
     _check_range(*(value.item() for value in tensor.detach().aminmax()))

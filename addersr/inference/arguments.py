@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help=f"a picture ({endings}), a folder, a quoted pattern such as 'photos/**/*.jpg', or - for standard input",
+        help=f"a picture ({endings}), a folder, a quoted pattern such as 'photos/**/*.jpg', or - for standard input,"
+        " which keeps its format if it is the only one",
     )
     parser.add_argument(
         "-o",
@@ -138,7 +139,10 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="leave results that are there: goes on with a stopped run",
     )
     existing.add_argument(
-        "--overwrite", action="store_true", help="replace results that are there (default: refuse to)"
+        "--overwrite",
+        action="store_true",
+        help="replace results that are there (default: refuse to), but none that was found as a picture, too, such as"
+        " one beside it",
     )
     parser.add_argument(
         "--strip-metadata",

@@ -166,7 +166,7 @@ class _Run:
 
     def _is_there(self, work: Work) -> bool:
         """Whether the result is there and to be left; then the work has ended."""
-        if not is_left(work.job.target, self._settings.if_exists):
+        if not is_left(work.job.source, work.job.target, self._settings.if_exists):
             return False
         work.record.status, work.ended = "skipped", True
         return True

@@ -19,7 +19,7 @@ from addersr.inference.bar import Bar
 from addersr.inference.batch import upscale_files
 from addersr.inference.dry_run import show
 from addersr.inference.existing import IfExists
-from addersr.inference.inputs import Refusal
+from addersr.inference.inputs import Refusal, is_pipe
 from addersr.inference.launch import follow_launcher, launch, processes
 from addersr.inference.pipeline import overlapped
 from addersr.inference.plan import Job, Plan, check_output, plan
@@ -81,6 +81,9 @@ def _check_shareable(args: argparse.Namespace) -> None:
         raise UsageError(
             "standard input and output, -, are for one process; name files, or leave --devices out"
         )
+    for given in args.inputs:
+        if is_pipe(given):
+            raise UsageError(f"{given}: a pipe is for one process; name a file, or leave --devices out")
     if args.device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {args.device}: several processes take auto, cpu or cuda")
 
@@ -107,7 +110,7 @@ def _upscale(args: argparse.Namespace, group: "Group | None") -> int:
             if plans:
                 naming = {
                     "name": args.name, "scale": wanted.factor, "format": format, "recursive": args.recursive,
-                    "if_exists": settings.if_exists,
+                    "if_exists": settings.if_exists, "wait": not args.dry_run,
                 }  # fmt: skip
                 jobs, refused, left = plan(args.inputs, args.output, **naming)
             if loaded is None:

@@ -44,7 +44,7 @@ def show(plan: Plan, settings: Settings, scale: int) -> int:
 def _line(job: Job, settings: Settings, scale: int) -> str:
     """Raises ImageError where it would fail."""
     text = f"{job.source} -> {job.target}"
-    if is_left(job.target, settings.if_exists):
+    if is_left(job.source, job.target, settings.if_exists):
         return f"{text}  there already"
     if job.source == STANDARD or job.source.is_fifo():
         return text  # its size is not known before it is read

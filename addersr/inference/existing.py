@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from addersr.errors import ImageError
-from addersr.inference.inputs import STANDARD
+from addersr.inference.inputs import STANDARD, identity
 
 __all__ = ["IfExists", "is_left"]
 
 IfExists: TypeAlias = Literal["error", "skip", "overwrite"]
 """A result that is there already fails, is left, which resumes a run that was stopped, or is replaced."""
 
-_ALREADY_THERE = "already exists; --overwrite replaces it, --skip-existing leaves it and does the others"
+_LEAVES = "--skip-existing leaves it and does the others"
 
 
-def is_left(target: Path, if_exists: IfExists) -> bool:
+def is_left(source: Path, target: Path, if_exists: IfExists) -> bool:
     """Whether a result is there already and is to be left.
 
     A link to a file counts as that file, and where it is replaced, the link is, not what it leads to.
@@ -40,5 +40,8 @@ def is_left(target: Path, if_exists: IfExists) -> bool:
     if kind != stat.S_IFREG:
         raise ImageError(f"{target}: already exists, {problem}; remove it, or --overwrite replaces it")
     if if_exists == "error":
-        raise ImageError(f"{target}: {_ALREADY_THERE}")
+        # In place the next search finds the result as a picture, which --overwrite refuses to replace.
+        in_place = source != STANDARD and identity(source.parent) == identity(target.parent)
+        ways = _LEAVES if in_place else f"--overwrite replaces it, {_LEAVES}"
+        raise ImageError(f"{target}: already exists; {ways}")
     return True

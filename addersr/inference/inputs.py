@@ -32,6 +32,7 @@ __all__ = [
     "folded",
     "identity",
     "is_pattern",
+    "is_pipe",
     "opened",
     "own_format",
     "standard_input",
@@ -192,6 +193,12 @@ class _Stream(FileIO):
         with waiting():
             super().__init__(file, closefd=not isinstance(file, int))
         self._head = b""
+        self._from_start = super().seekable() and self.tell() == 0
+
+    @override
+    def seekable(self) -> bool:
+        """Whether it can be sought in as a file; one whose beginning another program has read is read like a pipe."""
+        return self._from_start
 
     def head(self, length: int) -> bytes:
         """The first bytes, fewer where there are no more; a pipe is waited for."""
@@ -240,12 +247,17 @@ def _pipe(source: Path) -> _Stream | None:
     That of a shell's ``<(cat photo.jpg)``, which no other program reads, is always the same stream: its beginning can
     be looked at before it is read.
     """
-    if _kind(source) != stat.S_IFIFO:
+    if not is_pipe(source):
         return None
     number = _SHELL_PIPE.fullmatch(str(source))
     stream = _Stream(source) if number is None else _shell_pipe(int(number[1]))
     stream.name = str(source)
     return stream
+
+
+def is_pipe(source: str | Path) -> bool:
+    """Whether it is a pipe, which one process alone can read."""
+    return _kind(Path(source)) == stat.S_IFIFO
 
 
 @contextmanager
@@ -259,17 +271,21 @@ def opened(source: Path) -> Iterator[Path | BinaryIO]:
             yield buffered
 
 
-def own_format(source: Path) -> str | None:
+def own_format(source: Path, *, wait: bool = True) -> str | None:
     """The format of a picture, as `addersr.images.files.format_of` tells it, also in standard input and a shell's pipe.
 
     These can be read still. Other pipes are not looked at, because what is read of them is gone from them.
+
+    Args:
+        wait: for a pipe's first bytes; False: a pipe is not looked at.
     """
     try:
         if source == STANDARD:
             stream = standard_input()
-            return None if stream.isatty() else format_by_head(stream.head(HEAD))
+            looked_at = stream.seekable() or (wait and not stream.isatty())
+            return format_by_head(stream.head(HEAD)) if looked_at else None
         if _SHELL_PIPE.fullmatch(str(source)) and (pipe := _pipe(source)):
-            return format_by_head(pipe.head(HEAD))
+            return format_by_head(pipe.head(HEAD)) if wait else None
     except OSError:  # which reading will tell
         return None
     return files.format_of(source)

@@ -74,6 +74,7 @@ def plan(
     format: str | None = None,
     recursive: bool = False,
     if_exists: IfExists = "error",
+    wait: bool = True,
 ) -> Plan:
     """Decide where each result goes, before anything is read or written.
 
@@ -87,12 +88,14 @@ def plan(
         name: pattern of the results' names, see `check_name`: "{stem}_x{scale}{suffix}" makes photo.jpg photo_x2.jpg.
         scale: what {scale} stands for.
         format: of all results, by its name in `addersr.images.files.FORMATS`; None keeps each file's own, which its
-            first bytes tell, whatever its ending says (PNG where neither is a picture's).
+            first bytes tell, whatever its ending says (PNG where neither is a picture's). Those of standard input
+            or a shell's pipe are looked at where it is the only input: several may have to be read in turn.
         recursive: look into folders within folders.
-        if_exists: what becomes of results that are there. A picture that was found, not named, where the result of
-            another one goes is an earlier run's result, or an original of that name: nothing tells. Where results
-            are not replaced, it is taken for the former and left ("skip"; with a ``name`` of its own, such as
-            photo_x2.jpg, also "error"); else nothing may overwrite it.
+        if_exists: what becomes of results that are there. A picture where the result of another one goes is an
+            earlier run's result, or an original of that name: its pixels are not looked at. Where results are not
+            replaced, it is taken for the former and left ("skip"; with a ``name`` of its own, such as photo_x2.jpg,
+            also "error"), even if it was named, as a shell's pattern names all; else nothing may overwrite it.
+        wait: for the first bytes of a pipe; False: its format counts as unknown.
 
     Returns:
         The jobs, what was left, and each input that cannot be done: an empty folder, one that cannot be read, two
@@ -132,13 +135,16 @@ def plan(
     found, refused = find(inputs, out, recursive=recursive)
     if to_standard and len(found) > 1:
         raise UsageError(f"-o - takes one picture, and the input is {len(found)}; name a folder")
-    doubtful = set[Identity]()
+    doubtful, leaves = set[Identity](), False
     if is_named or to_standard:
         jobs = [Job(picture.source, STANDARD if to_standard else out) for picture in found]
     else:
-        jobs, doubtful = _place(found, out, name, scale, format)
+        leaves = if_exists == "skip" or (if_exists == "error" and name != PLAIN_NAME)
+        jobs, results = _place(found, out, name, scale, format, wait=wait and len(found) == 1)
+        named = set() if leaves else {identity(picture.source) for picture in found if picture.named}
+        doubtful = results - named
     left = list[Path]()
-    if if_exists == "skip" or (if_exists == "error" and name != PLAIN_NAME):
+    if leaves:
         left = [job.source for job in jobs if identity(job.source) in doubtful]
         jobs = [job for job in jobs if identity(job.source) not in doubtful]
     kept, conflicts = _without_conflicts(jobs, doubtful)
@@ -146,17 +152,16 @@ def plan(
 
 
 def _place(
-    found: list[Found], out: Path, name: str, scale: float | None, format: str | None
+    found: list[Found], out: Path, name: str, scale: float | None, format: str | None, *, wait: bool
 ) -> tuple[list[Job], set[Identity]]:
-    """The jobs, and those of their pictures that were found, not named, where the result of another one goes.
+    """The jobs, and those of their pictures that were found where the result of another one goes.
 
     Under other names, results may lie beside their pictures, and the next run's search finds them there.
     """
     jobs: dict[tuple[Identity, Path], Job] = {}  # so that a file that is named twice is done once
-    named = set()
     for picture in found:
         relative, ending = picture.relative, picture.relative.suffix
-        kept = format or own_format(picture.source)
+        kept = format or own_format(picture.source, wait=wait)
         if kept is not None and files.FORMATS.get(ending.lower()) != kept:
             ending = files.SUFFIXES[kept]
         if ending.lower() not in files.EXTENSIONS:
@@ -166,10 +171,8 @@ def _place(
         )
         source = identity(picture.source)
         jobs.setdefault((source, target), Job(picture.source, target))
-        if picture.named:
-            named.add(source)
     results = {place for (source, _), job in jobs.items() if (place := identity(job.target)) != source}
-    return list(jobs.values()), results & {source for source, _ in jobs} - named
+    return list(jobs.values()), results & {source for source, _ in jobs}
 
 
 def _without_conflicts(jobs: list[Job], doubtful: set[Identity]) -> tuple[list[Job], list[Refusal]]:

@@ -163,3 +163,15 @@ def test_results_within_the_input_are_told_of_and_replaced_by_nothing(tmp_path, 
     assert upscale(*words, "--skip-existing", "--quiet") == 0
     assert capsys.readouterr().out == ""
     assert result.read_bytes() == before
+
+
+def test_a_shell_s_pattern_in_place_makes_nothing_twice(tmp_path, model, make_picture, capsys):
+    make_picture(tmp_path / "a.jpg")
+    for _ in range(3):
+        words = [*sorted(tmp_path.glob("*.jpg")), "-o", tmp_path, "--suffix", "_x2", "--model", model]
+        assert upscale(*words, "--skip-existing") == 0
+        assert contents(tmp_path) == ["a.jpg", "a_x2.jpg"]
+    assert "1 were there already, 1 left out" in capsys.readouterr().out
+    assert upscale(*words) == 1
+    printed = capsys.readouterr()
+    assert "already exists; --skip-existing leaves it" in printed.err and "--overwrite" not in printed.err

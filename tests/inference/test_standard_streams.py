@@ -153,3 +153,30 @@ def test_a_terminal_is_not_waited_for(tmp_path, standard_input):
     assert plan(["-"], tmp_path / "out")[0][0].target == tmp_path / "out/stdin.png"
     os.close(keyboard)
     os.close(terminal)
+
+
+def test_a_pipe_is_waited_for_only_where_it_is_the_only_input(tmp_path, make_picture, standard_input):
+    """Else what fills several in turn, and this program, would wait for each other."""
+    reader, writer = os.pipe()  # into which nobody writes yet
+    os.dup2(reader, 0)
+    inputs.standard_input.cache_clear()
+    pipe, picture = Path(f"/dev/fd/{reader}"), make_picture(tmp_path / "a.jpg")
+    for given in ("-", pipe):
+        jobs, *_ = plan([given, picture], tmp_path / "out")
+        assert [job.target.suffix for job in jobs] == [".png", ".jpg"]
+        (job,), *_ = plan([given], tmp_path / "out", wait=False)
+        assert job.target.suffix == ".png"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_standard_input_of_which_a_part_was_read_begins_there(tmp_path, make_picture, standard_input):
+    first, second = make_picture(tmp_path / "a.png"), make_picture(tmp_path / "b.jpg")
+    both = tmp_path / "both"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    standard_input(both)
+    os.lseek(0, first.stat().st_size, os.SEEK_SET)
+    (job,), *_ = plan(["-"], tmp_path / "out")
+    assert job.target.suffix == ".jpg"
+    read = files.read(BufferedReader(inputs.standard_input()))
+    assert np.array_equal(read.pixels, files.read(second).pixels)
