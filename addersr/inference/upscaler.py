@@ -27,7 +27,7 @@ __all__ = ["Progress", "Upscaler", "fill_hidden"]
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (tiles done, tiles in all) after each tile."""
 
-_CPU_BUDGET = 2**30  # bytes of feature maps: half a megapixel whole at 32 channels and x2, on any laptop
+_CPU_BUDGET = 3 * 2**28  # bytes of feature maps: 0.4 megapixels whole at 32 channels and x2, on any laptop
 _GPU_SHARE = 0.5  # of the memory that is free on an accelerator
 _LIVE_MAPS = 6  # of the widest size at once, measured: an adder unit's values between its steps
 _LIVE_MAPS_FUSED = 4  # where a unit is one kernel call, measured: 2.3 to 3.5
@@ -56,8 +56,8 @@ class Upscaler:
     for an LR pixel) x 4 maps x LR pixels, 2 maps in int8, or 6 where the network runs through its own modules.
     At x2 the widest map is the upsampler's, 4 x channels values: 2 KiB an LR pixel for 32 channels, 4 KiB for
     64, 16 KiB for 256. The maps of the largest window so far are kept for the next. With ``tile="auto"`` a
-    picture whose maps fit into a budget (1 GiB on the CPU; half of what is free on a GPU) goes through whole,
-    without any overhead: at x2 up to half a megapixel for 32 channels, in int8 twice as much. A larger one is
+    picture whose maps fit into a budget (768 MiB on the CPU; half of what is free on a GPU) goes through whole,
+    without any overhead: at x2 up to 0.4 megapixels for 32 channels, in int8 twice as much. A larger one is
     cut into the largest tiles whose windows fit, so beyond the budget the network needs no more memory. What
     still grows with the picture are the two pictures themselves (3 bytes a pixel at 8 bits, 6 at 16), and for
     one with transparency its two alpha channels and about 12 bytes an LR pixel to find the nearest visible
