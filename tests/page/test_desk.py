@@ -87,9 +87,9 @@ def test_a_run_keeps_its_pictures_and_results_however_long_it_takes(desk, store,
 def test_a_run_that_nobody_follows_makes_way(desk, held, order, monkeypatch):
     computing, waiting = desk.begin("me", order), desk.begin("you", order)
     assert held.reached.wait(60)
-    monkeypatch.setattr(run_module, "_LEASE", 0.2)
     computing.follow()
     assert not computing.abandoned
+    monkeypatch.setattr(run_module, "_LEASE", 0.2)
     time.sleep(0.3)
     third = desk.begin("them", order)  # there is room again
     assert waiting.ended and waiting.stopped

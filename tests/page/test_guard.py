@@ -160,7 +160,7 @@ def test_uploads_that_are_under_way_count_by_what_has_come(store):
 
 
 def test_an_upload_that_trickles_is_given_up(store, monkeypatch):
-    monkeypatch.setattr(guard_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(guard_module, "_PATIENCE", 2.0)
     monkeypatch.setattr(guard_module, "_SLOWEST", 1000)
     told = []
 
@@ -169,7 +169,7 @@ def test_an_upload_that_trickles_is_given_up(store, monkeypatch):
             told.append(message)
 
     async def slowly():
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
     scope = {
