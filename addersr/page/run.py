@@ -115,7 +115,6 @@ class Run:
         folder: takes the results.
         outcomes: of the pictures done so far, in their order.
         share: of the picture at hand that is computed, 0 to 1.
-        share_of_all: of the pixels of all pictures that are, 0 to 1.
         archive: all results in one file, when the run has ended and there are several.
         begun: `time.perf_counter` when it came to compute; None while it waits.
     """
@@ -172,7 +171,8 @@ class Run:
         return self._ended.wait(seconds)
 
     @property
-    def share_of_all(self) -> float:  # noqa: D102  # told above
+    def share_of_all(self) -> float:
+        """Of the pixels of all pictures that are computed, 0 to 1."""
         done = len(self.outcomes)
         computed = sum(self._pixels[:done]) + self.share * sum(self._pixels[done : done + 1])
         return computed / max(sum(self._pixels), 1)
