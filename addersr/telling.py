@@ -19,7 +19,9 @@ def tell(text: str, stream: TextIO | None) -> None:
     if stream is None:
         return
     try:
-        print(printable(text), file=stream, flush=True)
+        # Line and newline in one write: processes that share a terminal would come between two.
+        stream.write(f"{printable(text)}\n")
+        stream.flush()
     except OSError:
         # Else what is left in its buffer fails again when the interpreter ends, and sets the exit code.
         with suppress(OSError):  # a stream of no file

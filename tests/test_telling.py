@@ -29,6 +29,25 @@ def test_a_stream_of_no_file_may_fail_too():
     tell("told", Full())
 
 
+def test_a_line_is_written_at_once_where_python_buffers_nothing():
+    """As with PYTHONUNBUFFERED: another process on the same terminal could write between two parts."""
+
+    class Unbuffered(io.RawIOBase):
+        def __init__(self):
+            self.writes = []
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            self.writes.append(bytes(data))
+            return len(data)
+
+    raw = Unbuffered()
+    tell("told", io.TextIOWrapper(raw, write_through=True))
+    assert raw.writes == [b"told\n"]
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_where_nobody_reads_the_program_goes_on_and_its_exit_code_stays(stream):
     code = f"import sys; from addersr.telling import tell; [tell('x' * 999, sys.{stream}) for _ in range(99)]; exit(7)"

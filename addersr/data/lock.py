@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from addersr.telling import tell
+
 if sys.platform != "win32":
     import fcntl
 
@@ -54,7 +56,7 @@ def _acquire(path: Path, work: str, wait: bool) -> tuple[int, bool]:
                 if not wait:
                     raise
                 if not told:
-                    print(f"another process is {work}; waiting for it", file=sys.stderr)
+                    tell(f"another process is {work}; waiting for it", sys.stderr)
                     told = True
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError:  # the file system has no locks

@@ -12,6 +12,7 @@ from addersr.inference.report import LEFT, sizes
 from addersr.inference.settings import Settings
 from addersr.inference.survey import Size, probe
 from addersr.printable import printable
+from addersr.telling import tell
 
 __all__ = ["show"]
 
@@ -37,7 +38,7 @@ def show(plan: Plan, settings: Settings, scale: int) -> int:
         except ImageError as error:
             errors.append(str(error))
     for line in errors:
-        print("addersr: error:", printable(line), file=sys.stderr)
+        tell(f"addersr: error: {line}", sys.stderr)
     return 1 if errors else 0
 
 

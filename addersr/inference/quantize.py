@@ -5,6 +5,7 @@ Calibration only looks at the smallest and the largest input of each unit; nothi
 
 import argparse
 import copy
+import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from addersr.layers.quantized import QuantizedUnit
 from addersr.models import EDSR
 from addersr.models.quantized import adder_units, is_quantized, parameter_count
 from addersr.progress import bar_columns
+from addersr.telling import tell
 
 __all__ = ["Range", "Span", "add_arguments", "grid_span", "input_ranges", "load_windows", "quantized", "run"]
 
@@ -222,9 +224,10 @@ def run(args: argparse.Namespace) -> int:
     checkpoint.save(args.output, model, card | {"quantization": about})
 
     kib = args.output.stat().st_size / 1024
-    print(
+    tell(
         f"{args.output}: {loaded.name} in {args.bits} bits ({args.span} ranges), calibrated on {len(paths)} "
-        f"pictures of {about['data']}; {parameter_count(model) / 1e6:.2f} M parameters, {kib:.0f} KiB"
+        f"pictures of {about['data']}; {parameter_count(model) / 1e6:.2f} M parameters, {kib:.0f} KiB",
+        sys.stdout,
     )
     return 0
 

@@ -33,6 +33,7 @@ from typing_extensions import override
 from addersr.data.lock import locked
 from addersr.data.module import SuperResolutionData
 from addersr.errors import AdderSRError, CheckpointError
+from addersr.telling import tell
 from addersr.training.callbacks import (
     BestCheckpoint,
     LastCheckpoint,
@@ -72,7 +73,7 @@ class Parser(LightningArgumentParser):
             super().error(message, ex)
         subparser = getattr(ex, "subcommand_parser", None) or self
         command = subparser.prog.replace(" [options]", "")
-        print("addersr: error:", *message.split(), f"(see `{command} --help`)", file=sys.stderr)
+        tell(f"addersr: error: {' '.join(message.split())} (see `{command} --help`)", sys.stderr)
         self.exit(2)
 
 
@@ -191,9 +192,9 @@ class CommandLine(LightningCLI):
                 f"{run_dir} cannot be written to: {error.strerror}; choose another folder with --run_dir"
             ) from error
         if not alone:
-            print(
+            tell(
                 f"addersr: {run_dir} cannot be locked here; see that no other process trains in it",
-                file=sys.stderr,
+                sys.stderr,
             )
 
     @override

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from addersr.errors import CheckpointError
 from addersr.inference.onnx import export_onnx
 from addersr.models import ARCHITECTURES
 from addersr.models.presets import Network
+from addersr.telling import tell
 from addersr.training.reading import read_checkpoint
 from addersr.training.system import RECORD
 
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         export_onnx(model, args.output, card)
     else:
         checkpoint.save(args.output, model, card)
-    print(f"{args.output}: {what}")
+    tell(f"{args.output}: {what}", sys.stdout)
     return 0
 
 

@@ -15,6 +15,8 @@ import torch
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from typing_extensions import override
 
+from addersr.telling import tell
+
 
 def between_steps(trainer: pl.Trainer) -> bool:
     """Whether the last batch completed an optimiser step.
@@ -104,7 +106,7 @@ def tell_that_it_stopped(last: Path | None) -> None:
         left = "; the run is saved, resume it with --ckpt_path last"
     else:
         left = " before there was anything to save; the same command starts again"
-    print(f"addersr: stopped{left}", file=sys.stderr)
+    tell(f"addersr: stopped{left}", sys.stderr)
 
 
 def requeue_job() -> None:
@@ -117,7 +119,7 @@ def requeue_job() -> None:
     except OSError as error:
         reason = str(error)
     if reason:
-        print(f"addersr: SLURM did not take job {job} back into its queue: {reason}", file=sys.stderr)
+        tell(f"addersr: SLURM did not take job {job} back into its queue: {reason}", sys.stderr)
 
 
 def stop_after_this_step(*_: object) -> None:
