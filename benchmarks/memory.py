@@ -1,9 +1,11 @@
 """Peak memory of `addersr upscale`: pictures of several kinds to a result of 100 megapixels, each in a fresh process.
 
-    python benchmarks/memory.py [--side 5000] [--count 3] [--kinds "8 bits" ...] [--model NAME|FILE] [--json FILE]
+    python benchmarks/memory.py [--result 10000] [--scale 2] [--count 3] [--kinds "8 bits" ...] [--model NAME|FILE]
+                                [--json FILE]
 
-The pictures are squares of a pattern, as PNG, `--count` of a kind: from three on, one is read and another is written
-while a third is computed, so that the peak is that of a batch of any length. Without `--model` the network is
+The results are squares of `--result` pixels a side, of pictures of a pattern, as PNG, `--count` of a kind: from three
+on, one is read and another is written while a third is computed, so that the peak is that of a batch of any length.
+`--scale` is the command's; what is not a power of the network's is resampled. Without `--model` the network is
 `edsr_tiny_x2` with random weights, quickly done: where a picture is larger than a tile, feature maps take the same
 budget for every network (`addersr.inference.upscaler`). Printed are the peak of the resident memory, and for comparison
 what the samples of one picture and of its result take. Linux only.
@@ -61,7 +63,8 @@ def run(words: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Peak memory of addersr upscale.")
-    parser.add_argument("--side", type=whole_number, default=5000, help="of the pictures, before x2")
+    parser.add_argument("--result", type=whole_number, default=10000, help="pixels, the side of a result")
+    parser.add_argument("--scale", type=whole_number, default=2, help="of the results")
     parser.add_argument("--count", type=whole_number, default=3, help="pictures of a kind")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--model", metavar="NAME|FILE")
@@ -77,14 +80,16 @@ def main() -> None:
         for kind in args.kinds:
             folder = Path(place) / kind
             (folder / "in").mkdir(parents=True)
-            size = make_pictures(folder / "in", kind, args.side, args.count)
+            side = -(-args.result // args.scale)
+            size = make_pictures(folder / "in", kind, side, args.count)
             words = ["upscale", str(folder / "in"), "-o", str(folder / "out"), "--model", model, "--quiet"]
+            words += ["--scale", str(args.scale)]
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 peak, seconds = pool.apply(run, (words,))
             shutil.rmtree(folder)
-            scale = checkpoint.load(model).model.scale
-            name = f"{kind}; a picture {size / 2**20:.0f} MiB, its result {size * scale**2 / 2**20:.0f} MiB"
-            report.add(name, (args.count, args.side, args.side), seconds, None, peak)
+            bytes_of_result = size * args.scale**2
+            name = f"{kind}; a picture {size / 2**20:.0f} MiB, its x{args.scale} {bytes_of_result / 2**20:.0f} MiB"
+            report.add(name, (args.count, side, side), seconds, None, peak)
     report.finish(args.json)
 
 

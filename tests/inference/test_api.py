@@ -248,6 +248,8 @@ def test_profile_and_exif_are_carried_along(model, tmp_path):
         (torch.zeros(4, 4), ValueError, r"got \(4, 4\)"),
         (torch.zeros(5, 4, 4), ValueError, r"got \(5, 4, 4\)"),
         (torch.zeros(3, 4, 4).to(torch.float8_e4m3fn), TypeError, "or float64 .* got torch.float8_e4m3fn"),
+        (torch.zeros(3, 4, 4).to_sparse(), TypeError, "got torch.sparse_coo; make it a plain tensor"),
+        (torch.zeros(3, 4, 4, device="meta"), TypeError, "got a meta tensor; make it a plain tensor"),
         (noise(4, 4).astype(np.float32) + 1, ValueError, r"in \[0, 1\], got .* to 2\d\d; divide"),
         (np.full((4, 4), -0.6), ValueError, r"in \[0, 1\], got -0\.6 to -0\.6"),
         (np.array([[0.5, np.nan]]), ValueError, "got nan to nan"),

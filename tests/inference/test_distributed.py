@@ -262,6 +262,14 @@ def test_what_cannot_be_shared_is_refused(capsys, words, message):
     assert printed.out == "" and printed.err.count("\n") == 1 and message in printed.err
 
 
+def test_a_pipe_cannot_be_shared(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.png")
+    words = ["upscale", str(tmp_path / "pipe.png"), "-o", str(tmp_path / "out"), "--devices", "2"]
+    assert main(words) == 2
+    message = f"{tmp_path / 'pipe.png'}: a pipe is for one process; name a file, or leave --devices out"
+    assert message in capsys.readouterr().err
+
+
 def test_a_dry_run_needs_one_process(tmp_path, capsys, words, monkeypatch):
     words += ["-o", str(tmp_path / "out"), "--dry-run"]
     assert main([*words, "--devices", "2"]) == 0
