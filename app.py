@@ -30,7 +30,7 @@ from starlette.middleware import Middleware
 from addersr.errors import AdderSRError, UsageError
 from addersr.images import files
 from addersr.page import text
-from addersr.page.arguments import credentials, host_names, make_parser
+from addersr.page.arguments import check_host, credentials, host_names, make_parser
 from addersr.page.desk import Desk
 from addersr.page.guard import Guard
 from addersr.page.login import Login
@@ -221,7 +221,7 @@ class Page:
 
         The second has for each picture "name", "error" (null where it was done), and of those that were done "result"
         (the file's name), "size" and "result_size" (width and height), "seconds", "megapixels_per_second", "model",
-        "precision", "energy_mj" and "twin_energy_mj".
+        "precision", "frames", "energy_mj" and "twin_energy_mj".
         """
         try:
             order = order_of(pictures, model, scale, precision, self_ensemble)
@@ -355,6 +355,7 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         pairs = credentials(args)
+        check_host(args.host)
         login = None if pairs is None else Login(pairs)
         networks = Networks(args.model, args.device)
     except AdderSRError as error:

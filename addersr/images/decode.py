@@ -187,6 +187,8 @@ def upright_size(image: Image.Image, file: BinaryIO) -> tuple[int, int]:
         NotReadError: as `check_kind`.
         Exception: whatever a parser raises for a damaged file.
     """
+    if 0 in image.size:
+        raise ValueError("no pixels")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tiff = Tiff(file)
         check_kind(image, file, tiff)

@@ -6,7 +6,7 @@
 | TIFF | 8, 16 | yes | yes | yes | yes | yes | yes | no |
 | JPEG | 8 | laid on white | yes | yes | yes | yes | whole numbers | no |
 | WebP | 8 | yes | as RGB | yes | yes | no | that of EXIF | yes |
-| GIF | 256 colours | on or off | yes | as sRGB | no | no | no | yes |
+| GIF | 256 colours | on or off | as RGB | as sRGB | no | no | no | yes |
 | BMP | 8 | laid on white | yes | as sRGB | no | no | yes | no |
 
 What a PNG says of its colours beside ICC (gAMA, cHRM, sRGB, cICP) is written to PNG, as it is; no other format has it.
@@ -42,6 +42,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's own convers
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0\0\0\0\0"  # iTXt: keyword, uncompressed, no language
 _METRES = 0.0254  # an inch
 _GIF_LONGEST = 655_350  # ms a frame is shown
+_MOST_PLAYS = 65535  # that GIF and WebP can count; more is for ever
 
 
 def encode(file: BinaryIO, format: str, shown: Picture | Animation, quality: int, lossless: bool) -> None:
@@ -132,13 +133,15 @@ def _encode_animation(
         pairs = [_paletted(_in_srgb(frame), has_alpha) for frame in animation.frames]
         images, options = [image for image, _ in pairs], pairs[0][1]
         timing["duration"] = [min(max(round(d / 10), d > 0) * 10, _GIF_LONGEST) for d in animation.durations]
-        timing["loop"] = animation.plays and animation.plays - 1  # it counts repetitions
+        timing["loop"] = max(animation.plays - 1, 0)  # it counts repetitions
         if animation.plays == 1:
             del timing["loop"]
         options |= {"optimize": False, "disposal": 2 if has_alpha else 0}
     else:
         images = [_image(frame).convert("RGBA" if has_alpha else "RGB") for frame in animation.frames]
         options = _png_options(first) if format == "png" else _webp_options(first, quality, lossless)
+    if format != "png" and timing.get("loop", 0) > _MOST_PLAYS:
+        timing["loop"] = 0
     file.write(_saved(images[0], format, save_all=True, append_images=images[1:], **timing, **options))
 
 

@@ -9,8 +9,8 @@ resolution, the layers and smaller versions of a TIFF, an APNG's picture for pro
 
 import errno
 import os
+import struct
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,6 +39,7 @@ from addersr.images.picture import (
     to_tensor,
 )
 from addersr.images.tiff import LARGEST, Tiff
+from addersr.unwarned import unwarned
 
 __all__ = [
     "EXTENSIONS",
@@ -110,9 +111,8 @@ def read_any(source: str | Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> 
 def _read(source: str | Path | BinaryIO, max_pixels: int, with_frames: bool) -> Picture | Animation:
     name = _name(source)
     max_pixels = min(max_pixels, MAX_PIXELS)
-    with _explained(name, max_pixels), warnings.catch_warnings(), _opened(source, max_pixels) as file:
-        # Pillow's warnings are about odd metadata and about sizes that are checked below.
-        warnings.simplefilter("ignore")
+    # Pillow's warnings are about odd metadata and about sizes that are checked below.
+    with _explained(name, max_pixels), unwarned(), _opened(source, max_pixels) as file:
         tiff = Tiff(file) if _begins_with(file, *TIFF_MAGIC) else None
         if tiff is not None:
             _check_pixels(name, *tiff.size, max_pixels)
@@ -161,6 +161,8 @@ def _begins_with(file: BinaryIO, *magics: bytes) -> bool:
 
 
 def _check_pixels(name: str, height: int, width: int, max_pixels: int) -> None:
+    if not (width and height):
+        raise ImageError(f"{name}: damaged ({width} x {height} pixels); get a whole copy of it")
     if width * height > max_pixels:
         raise ImageError(
             f"{name}: {width} x {height} is too many pixels, at most {max_pixels:,} are read; crop it first"
@@ -288,7 +290,8 @@ def write(
         target: a file, or a stream, which gets the whole at once.
         format: "png", "jpeg", "webp", "tiff", "gif" or "bmp"; None: the one that the suffix names.
         quality: of JPEG (4:4:4) and WebP, 1 to 100; at 100 WebP is lossless.
-        lossless: keep every pixel. WebP then does; PNG, TIFF and BMP always do.
+        lossless: keep every pixel. WebP then does (of an animation, not what is fully transparent); PNG, TIFF and BMP
+            always do.
         overwrite: False: a file that is there fails, see `addersr.atomic.replacing`.
 
     Raises:
@@ -335,7 +338,8 @@ def _told(name: str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or _first_line(error)
         raise ImageError(f"{name}: cannot be written: {reason}; choose another place") from error
-    except ValueError as error:  # Pillow: EXIF or XMP longer than a JPEG segment
+    # Pillow: EXIF or XMP longer than a JPEG segment; what WebP's library refuses; numbers that a field cannot hold.
+    except (ValueError, RuntimeError, struct.error) as error:
         raise ImageError(f"{name}: cannot be written: {_first_line(error)}; write PNG instead") from error
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, TypeAlias
 
 __all__ = [
+    "EXIF_TYPES",
     "LONG",
     "RATIONAL",
     "SHORT",
@@ -20,7 +21,12 @@ __all__ = [
 ]
 
 SHORT, LONG, RATIONAL, UNDEFINED = 3, 4, 5, 7
+_IFD, _LONG8, _SLONG8, _IFD8 = 13, 16, 17, 18  # places of directories; and what BigTIFF has besides
 _TYPE_SIZES = dict(enumerate([1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8], start=1))
+EXIF_TYPES = frozenset(_TYPE_SIZES)
+"""What EXIF may have."""
+_TYPE_SIZES |= {_IFD: 4, _LONG8: 8, _SLONG8: 8, _IFD8: 8}
+_WHOLE = {1: "B", SHORT: "H", LONG: "I", _IFD: "I", _LONG8: "Q", _IFD8: "Q"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class Reader:
 
     def numbers(self, entry: Entry | None) -> tuple[int, ...]:
         """The whole numbers, not negative, of an entry; () if it holds none."""
-        format = {1: "B", SHORT: "H", LONG: "I"}.get(entry.kind) if entry else None
+        format = _WHOLE.get(entry.kind) if entry else None
         if entry is None or format is None:
             return ()
         return struct.unpack(f"{self.order}{entry.count}{format}", self.bytes(entry))

@@ -27,11 +27,12 @@ _LONG = 4  # TIFF's type of a 32-bit unsigned integer
 _RATIONAL = 5  # and of two of these, numerator and denominator
 _INCHES = {2: 1.0, 3: 2.54}  # in what EXIF's ResolutionUnit counts by: inch, centimetre
 _ENTRY = 12  # bytes of a directory entry: tag 2, type 2, count 4, value or its offset 4
+# Whatever is in a packet, which may be megabytes of a stranger's, these take time in proportion to its length.
 _XMP_ORIENTATION = re.compile(
-    rb"\s?tiff:Orientation\s*=\s*([\"'])\s*(\d*)\s*\1"
-    rb"|<tiff:Orientation\s*>\s*(\d*)\s*</tiff:Orientation\s*>"
+    rb"\s?tiff:Orientation\s*=\s*([\"'])\s*+(\d*+)\s*\1"
+    rb"|<tiff:Orientation\s*>\s*+(\d*+)\s*</tiff:Orientation\s*>"
 )
-_XMP_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b(?:[^>]*/>|.*?</\1:Thumbnails\s*>)", re.DOTALL)
+_XMP_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b")
 _XMP_POINTER = re.compile(
     rb"\s?xmpNote:HasExtendedXMP\s*=\s*(?:\"[^\"<]*\"|'[^'<]*')"
     rb"|<xmpNote:HasExtendedXMP\s*>[^<]*</xmpNote:HasExtendedXMP\s*>"
@@ -218,9 +219,24 @@ def upright_xmp(xmp: bytes | None) -> bytes | None:
     """XMP without the orientation, thumbnails, and the pointer to JPEG's further packets, which are not carried."""
     if not xmp:
         return None
-    for left_out in (_XMP_ORIENTATION, _XMP_THUMBNAILS, _XMP_POINTER):
+    for left_out in (_XMP_ORIENTATION, _XMP_POINTER):
         xmp = left_out.sub(b"", xmp)
-    return xmp
+    return _without_thumbnails(xmp)
+
+
+def _without_thumbnails(xmp: bytes) -> bytes:
+    kept, start = [], 0
+    while opening := _XMP_THUMBNAILS.search(xmp, start):
+        end = xmp.find(b">", opening.end()) + 1
+        if end and xmp[end - 2 : end] != b"/>":
+            closing = b"</" + opening[1] + b":Thumbnails"
+            inside = xmp.find(closing, end)
+            end = xmp.find(b">", inside + len(closing)) + 1 if inside >= 0 else 0
+        if not end:  # it never ends
+            break
+        kept.append(xmp[start : opening.start()])
+        start = end
+    return b"".join([*kept, xmp[start:]])
 
 
 def fit_xmp(xmp: bytes | None, height: int, width: int) -> bytes | None:

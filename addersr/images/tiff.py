@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from addersr.images.ifd import (
+    EXIF_TYPES,
     LONG,
     RATIONAL,
     SHORT,
@@ -127,10 +128,11 @@ class Tiff:
 
     @property
     def iptc(self) -> bytes | None:
-        """IPTC's records; some writers declare them as 32-bit numbers, padded with zeros."""
-        found = self._bytes(_IPTC)
+        """IPTC's records; some writers declare them as 32-bit numbers, the last one filled with zeros."""
+        found = self._tags.get(_IPTC)
         if found is not None:
-            return found.rstrip(b"\0") or None
+            data = self._reader.bytes(found)
+            return (data[:-3] + data[-3:].rstrip(b"\0") if found.kind == LONG else data) or None
         resources = self._bytes(_PHOTOSHOP)
         try:
             return None if resources is None else records(resources)
@@ -163,14 +165,21 @@ class Tiff:
                     continue
                 if depth < 2:
                     found[tag] = Entry(LONG, 1, self._described(below, depth + 1))
-            else:
+            elif given.kind in EXIF_TYPES:
                 found[tag] = Entry(given.kind, given.count, self._reader.bytes(given))
         return found
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width, as they lie in the file."""
-        return self.number(_LENGTH, 0), self.number(_WIDTH, 0)
+        """Height and width, as they lie in the file.
+
+        Raises:
+            NotReadError: it gives none, or none above 0.
+        """
+        height, width = self.number(_LENGTH, 0), self.number(_WIDTH, 0)
+        if not (height and width):
+            raise NotReadError("a TIFF that gives no width and height; get a whole copy of it")
+        return height, width
 
     @property
     def is_grey_alpha_16bit(self) -> bool:

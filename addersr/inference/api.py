@@ -215,7 +215,8 @@ def _upscale_array(upscaler: Upscaler, array: NDArray[Any], wanted: Wanted) -> N
     if floating:
         _check_range(channels.min(), channels.max())
         # Half precision has no resampling; what it lacks comes back at the end.
-        tensor = torch.from_numpy(np.ascontiguousarray(channels, np.float32)).permute(2, 0, 1)[None]
+        writable = np.require(channels, np.float32, ["C", "W"])  # torch warns of an array that is not
+        tensor = torch.from_numpy(writable).permute(2, 0, 1)[None]
         result = _enlarge_tensor(upscaler, tensor, wanted)[0].permute(1, 2, 0).numpy()
     else:
         result = _enlarge_samples(upscaler, channels.astype(native, copy=False), wanted)

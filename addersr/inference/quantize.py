@@ -119,6 +119,7 @@ def find_pictures(folder: Path, most: int) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in files.EXTENSIONS
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     )
     if not found:
         raise DataError(f"no pictures in {folder}; readable are {', '.join(sorted(files.EXTENSIONS))}")

@@ -1,6 +1,5 @@
 """One picture through a network: whole when it fits, in tiles that give the same result when it does not."""
 
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,8 +20,9 @@ from addersr.inference.ensemble import mean_of_views
 from addersr.inference.fused import FusedEDSR, fusable
 from addersr.models import EDSR
 from addersr.models.quantized import is_quantized
+from addersr.unwarned import unwarned
 
-__all__ = ["Progress", "Upscaler", "fill_hidden"]
+__all__ = ["Progress", "Upscaler", "fill_hidden", "usable_device"]
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (tiles done, tiles in all) after each tile."""
@@ -114,7 +114,7 @@ class Upscaler:
         described = cast(Any, model)
         self.scale: int = described.scale
         self.radius: int = described.radius
-        self.device = _usable_device(device)
+        self.device = usable_device(device)
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
         self._auto = tile == "auto"
@@ -308,12 +308,16 @@ def _window_area(tile: Tile) -> int:
     return tile.window.height * tile.window.width
 
 
-def _usable_device(name: str | torch.device) -> torch.device:
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of this name, "auto" for the best one there is.
+
+    Raises:
+        BackendError: there is none, or it cannot be used.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of several lines, about device types that are no devices
+        with unwarned():  # of several lines, about device types that are no devices
             device = torch.device(name)
             torch.empty(1, device=device).cpu()
     # torch's ways to say: unknown or without data; not built in; in need of a package that is not there.

@@ -1,6 +1,7 @@
 """The command line of `app.py`."""
 
 import argparse
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from addersr.page.guard import is_loopback
 from addersr.page.login import Credentials
 from addersr.page.run import MAX_PIXELS
 
-__all__ = ["credentials", "host_names", "make_parser"]
+__all__ = ["check_host", "credentials", "host_names", "make_parser"]
 
 _LOOPBACK = "127.0.0.1"
 
@@ -83,6 +84,21 @@ def make_parser() -> argparse.ArgumentParser:
         "--no-auth", action="store_true", help="let in everybody who can reach --host, and mean it"
     )
     return parser
+
+
+def check_host(host: str) -> None:
+    """Find out whether this computer can listen at an address, at any port.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise UsageError(
+            f"--host {host}: this computer cannot listen there ({error.strerror}); name an address of its own, such as "
+            f"{_LOOPBACK}, or 0.0.0.0 for all"
+        ) from error
 
 
 def credentials(args: argparse.Namespace) -> Credentials | None:

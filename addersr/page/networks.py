@@ -9,7 +9,7 @@ from addersr.checkpoint import INT8_SUFFIX
 from addersr.energy.estimate import Estimate, estimate
 from addersr.errors import AdderSRError, CheckpointError, UsageError
 from addersr.inference.sizes import default_model
-from addersr.inference.upscaler import Upscaler
+from addersr.inference.upscaler import Upscaler, usable_device
 
 __all__ = ["AUTO", "PRECISIONS", "Network", "Networks", "Offer"]
 
@@ -54,6 +54,7 @@ class Networks:
     Raises:
         CheckpointError: no such weights, or none are shipped.
         UsageError: two files of one name.
+        BackendError: there is no such device.
 
     Attributes:
         offers: by name.
@@ -62,7 +63,7 @@ class Networks:
 
     def __init__(self, sources: Sequence[str] = (), device: str = "auto") -> None:
         self.offers: dict[str, Offer] = {}
-        self._device = device
+        self._device = usable_device(device)
         shipped = checkpoint.shipped()
         if not (sources or shipped):
             raise CheckpointError(

@@ -32,7 +32,13 @@ def test_without_weights_it_says_so(app, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [(["--model", "no_such_model"], 1), (["--host", "0.0.0.0"], 2), (["--auth", "@none"], 2)],
+    [
+        (["--model", "no_such_model"], 1),
+        (["--device", "bananas"], 1),
+        (["--host", "0.0.0.0"], 2),
+        (["--host", "192.0.2.1", "--no-auth"], 2),
+        (["--auth", "@none"], 2),
+    ],
 )
 def test_what_it_cannot_do_is_one_line(app, capsys, words, code):
     assert app.main(words) == code

@@ -71,6 +71,21 @@ def test_what_is_written_is_what_is_read(format, plays):
         assert np.array_equal(got.pixels[frame.alpha > 0], frame.pixels[frame.alpha > 0])
 
 
+@pytest.mark.parametrize("plays", [65535, 65536, 65537, 2**32 - 1])
+@pytest.mark.parametrize(("format", "most"), [("png", 2**32 - 1), ("webp", 65535), ("gif", 65536)])
+def test_more_plays_than_a_format_can_count_are_for_ever(format, most, plays):
+    stream = io.BytesIO()
+    write(stream, Animation(frames(alpha=False), (40.0, 120.0, 300.0), plays), format=format)
+    assert read_any(stream).plays == (plays if plays <= most else 0)
+
+
+def test_what_a_format_cannot_hold_is_told(tmp_path):
+    animation = Animation(frames(alpha=False), (2.0**25, 40.0, 40.0))
+    with pytest.raises(ImageError, match=r"a\.webp: cannot be written: .*; write PNG instead"):
+        write(tmp_path / "a.webp", animation)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("disposal", [1, 2, 3])
 def test_frames_of_a_gif_are_composited(tmp_path, disposal):
     """Each holds a part only and says what becomes of it (GIF89a, 23.c.iv): stays, is cleared, or what was before."""

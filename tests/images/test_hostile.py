@@ -11,6 +11,7 @@ from PIL import Image
 
 from addersr.errors import ImageError
 from addersr.images.files import SUFFIXES, Animation, Picture, read, read_any, write
+from addersr.images.metadata import chosen_orientation, fit_xmp, upright_xmp
 
 MEBIBYTE = 2**20
 
@@ -170,3 +171,34 @@ def test_broken_files_are_read_or_refused_and_nothing_else(format, rng, exif, sr
             assert "\n" not in str(error)
             refusals += 1
     assert refusals
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [((0, 8), "no width and height"), ((8, 0), "no width and height")],
+    ids=["rows", "columns"],
+)
+@pytest.mark.parametrize("grey_alpha", [False, True])
+def test_a_tiff_of_no_pixels(size, message, grey_alpha):
+    sizes = [(256, 4, 1, size[1]), (257, 4, 1, size[0])]
+    kind = [(258, 3, 2, 16 << 16 | 16), (277, 3, 1, 2), (338, 3, 1, 2)] if grey_alpha else []
+    refused(tiff(*sorted([*sizes, *PICTURE[(len(kind) and 3) or 2 :], *kind])), message)
+
+
+def test_a_png_of_no_pixels():
+    refused(png(size=(0, 8)), "not a PNG|damaged")
+
+
+XMP_BEGINNINGS = [
+    b"<xmp:Thumbnails ", b"<xmp:Thumbnails>", b"<xmp:Thumbnails>x</xmp:Thumbnails ", b'tiff:Orientation="',
+    b"<tiff:Orientation>1", b'xmpNote:HasExtendedXMP="', b"<xmpNote:HasExtendedXMP>", b"tiff:ImageWidth='",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("beginning", XMP_BEGINNINGS)
+@pytest.mark.parametrize("repeated", [True, False])
+def test_xmp_whose_elements_never_end_takes_no_longer_for_it(beginning, repeated):
+    """Of 2 MB: in time that grew with the square it would be hours, in which no other thread gets a turn."""
+    packet = beginning * (2 * 10**6 // len(beginning)) if repeated else beginning + b" " * 2 * 10**6
+    assert chosen_orientation(None, packet) == 1
+    assert fit_xmp(upright_xmp(packet), 3, 4).count(beginning[:8]) >= 1

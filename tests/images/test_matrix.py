@@ -312,6 +312,24 @@ def test_iptc_is_kept(tmp_path, smooth, exif, xmp_packet, source, target):
     assert (stripped.exif, stripped.xmp, stripped.iptc) == (None, None, None)
 
 
+@pytest.mark.parametrize("source", ["jpeg", "tiff", "png"])
+def test_iptc_that_ends_in_zeros_keeps_them(tmp_path, smooth, source):
+    records = IPTC + b"\x1c\x02\xc8\x00\x04\x01\0\0\0"
+    path = tmp_path / f"a{files.SUFFIXES[source]}"
+    write(path, Picture(smooth(8, 8), iptc=records))
+    assert read(path).iptc == records
+
+
+def test_zeros_that_fill_the_last_of_a_tiffs_32_bit_numbers_are_no_iptc(tmp_path, smooth):
+    filled = IPTC.ljust(-(-len(IPTC) // 4) * 4, b"\0")
+    assert len(filled) > len(IPTC)
+    numbers = struct.unpack(f"<{len(filled) // 4}I", filled)
+    tifffile.imwrite(
+        tmp_path / "a.tif", smooth(8, 8), byteorder="<", extratags=[(33723, 4, len(numbers), numbers, True)]
+    )
+    assert read(tmp_path / "a.tif").iptc == IPTC
+
+
 @pytest.mark.parametrize("format", ["jpeg", "tiff"])
 def test_iptc_is_where_pillow_looks_for_it(smooth, exif, format):
     stream = io.BytesIO()

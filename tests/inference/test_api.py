@@ -61,6 +61,15 @@ def test_floating_point_is_not_rounded_to_bits(model, upscaler):
     assert np.abs(result * 255 - addersr.upscale(picture, 2, model)).max() <= 0.51
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_an_array_that_is_only_to_be_read(model, dtype):
+    """Warnings are errors here."""
+    picture = noise(9, 12, 3, dtype=dtype)
+    expected = addersr.upscale(picture, 2, model)
+    picture.flags.writeable = False
+    assert np.array_equal(addersr.upscale(picture, 2, model), expected)
+
+
 def test_grey_is_the_luma_of_three_equal_channels(model):
     grey = noise(9, 12)
     colour = addersr.upscale(np.repeat(grey[..., None], 3, axis=2), 2, model)

@@ -137,6 +137,7 @@ def test_a_quantised_file_is_saved_loaded_and_upscales(busy, make_picture, tmp_p
     for i in range(5):
         make_picture(tmp_path / "pictures" / f"folder {i % 2}" / f"{i}.png", (20, 200))
     make_picture(tmp_path / "pictures" / ".hidden" / "0.png")
+    (tmp_path / "pictures" / "folder.png").mkdir()
     given = ("--model", float_file, "--data", tmp_path / "pictures", "-o", file, "--bits", bits, "--limit", 4)
     assert command(*given) == 0
     told = capsys.readouterr().out

@@ -1,7 +1,7 @@
 import pytest
 
 from addersr.errors import UsageError
-from addersr.page.arguments import credentials, host_names, make_parser
+from addersr.page.arguments import check_host, credentials, host_names, make_parser
 
 
 def who(*words):
@@ -19,6 +19,19 @@ def test_others_do(host):
         who("--host", host)
     assert who("--host", host, "--no-auth") is None
     assert who("--host", host, "--auth", "ann:secret") == [("ann", "secret")]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "", "0.0.0.0"])
+def test_where_this_computer_can_listen(host):
+    check_host(host)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "no name"])
+def test_where_it_cannot(host):
+    with pytest.raises(
+        UsageError, match=f"^--host {host}: this computer cannot listen there .*, or 0.0.0.0 for all$"
+    ):
+        check_host(host)
 
 
 def test_a_file_of_passwords(tmp_path):

@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from addersr import checkpoint
-from addersr.errors import CheckpointError, UsageError
+from addersr.errors import BackendError, CheckpointError, UsageError
 from addersr.page.networks import AUTO, PRECISIONS, Networks
 
 
@@ -58,5 +58,7 @@ def test_what_is_not_on_offer(networks, shelf, weights):
         networks.get("tiny", 2, "int8")
     with pytest.raises(CheckpointError, match="no weights are shipped"):
         Networks()
+    with pytest.raises(BackendError, match="device 'bananas' cannot be used"):
+        Networks([str(weights)], device="bananas")
     with pytest.raises(UsageError, match="another model is called tiny, too"):
         Networks([str(weights), str(weights)])
