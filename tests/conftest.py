@@ -1,12 +1,19 @@
-"""What the tests of the page share: those of its logic, and those of the program that shows it."""
+"""What all tests share, and those of the page: of its logic, and of the program that shows it."""
 
 import numpy as np
 import pytest
+import torch
 
 from addersr import checkpoint
 from addersr.images import files
 from addersr.images.files import Picture
 from addersr.models import build
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """The same random numbers for a test whatever ran before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def serve(weights, tmp_path_factory):
                 yield f"http://127.0.0.1:{port}/", folder
             finally:  # else a test that fails would wait for it for ever
                 process.terminate()
-            assert process.wait(60) == 0
+            assert process.wait(300) == 0
         assert list(temporary.glob("addersr-page-*")) == []
         assert list(elsewhere.iterdir()) == []
 
@@ -71,10 +71,22 @@ def folder(running):
 
 
 @pytest.fixture
-def client(address, tmp_path):
-    client = Client(address, verbose=False, download_files=tmp_path / "downloads")
-    yield client
-    client.close()
+def connect(tmp_path):
+    """connect(address) is a client that has patience with a busy machine, connect(address, folder) with its own."""
+    clients = []
+
+    def connect(address, folder=tmp_path / "downloads"):
+        clients.append(Client(address, verbose=False, download_files=folder, httpx_kwargs={"timeout": 300}))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def client(address, connect):
+    return connect(address)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 
 from addersr import checkpoint
@@ -50,7 +50,7 @@ def test_only_the_upscaling_is_offered(client):
     assert names == ["pictures", "model", "scale", "precision", "self_ensemble"]
 
 
-def test_sixteen_clients_at_once_each_get_their_own(address, weights, tmp_path, text):
+def test_sixteen_clients_at_once_each_get_their_own(address, connect, weights, tmp_path, text):
     network = Upscaler(checkpoint.load(weights).model)
 
     def one(number):
@@ -60,13 +60,8 @@ def test_sixteen_clients_at_once_each_get_their_own(address, weights, tmp_path, 
         pixels = rng.integers(0, 256, (20 + number, 24, 3), np.uint8)
         picture = folder / "same name.png"
         files.write(picture, Picture(pixels))
-        client = Client(address, verbose=False, download_files=folder)
-        try:
-            bad = [text] if number % 2 else []
-            results, report = upscale(client, *bad, picture)
-        finally:
-            client.close()
-        (result,) = results
+        bad = [text] if number % 2 else []
+        (result,), report = upscale(connect(address, folder), *bad, picture)
         assert [each["error"] is None for each in report] == [False] * len(bad) + [True]
         return np.array_equal(files.read(result).pixels, network(pixels))
 
@@ -74,9 +69,8 @@ def test_sixteen_clients_at_once_each_get_their_own(address, weights, tmp_path, 
         assert list(pool.map(one, range(CLIENTS))) == [True] * CLIENTS
 
 
-def test_a_job_that_is_cancelled_makes_way(address, large, photo, tmp_path):
-    first = Client(address, verbose=False, download_files=tmp_path)
-    second = Client(address, verbose=False, download_files=tmp_path)
+def test_a_job_that_is_cancelled_makes_way(address, connect, large, photo):
+    first, second = connect(address), connect(address)
     given = [handle_file(str(large))]
     job = first.submit(given, "tiny", 4, "float32", True, api_name="/upscale")
     while not job.outputs():  # it computes
@@ -84,14 +78,17 @@ def test_a_job_that_is_cancelled_makes_way(address, large, photo, tmp_path):
     job.cancel()
     results, _ = upscale(second, photo)
     assert len(results) == 1
-    first.close()
-    second.close()
+
+
+def wait_for_first(events):
+    """Until the first word of an order: it computes, or it is in the queue."""
+    assert "event: generating" in events.iter_lines()
 
 
 def test_the_queue_is_bounded_and_there_is_no_way_past_it(serve, large, photo):
     with (
         serve("--queue", "1") as (address, _),
-        httpx.Client(base_url=f"{address}gradio_api/", timeout=60) as server,
+        httpx.Client(base_url=f"{address}gradio_api/", timeout=300) as server,
     ):
         paths = []
         for picture in (large, photo):
@@ -105,23 +102,22 @@ def test_the_queue_is_bounded_and_there_is_no_way_past_it(serve, large, photo):
         first = server.post("call/upscale", json=call(paths[0]))
         assert first.status_code == 200
         with server.stream("GET", f"call/upscale/{first.json()['event_id']}") as events:
-            next(events.iter_lines())  # it has begun
+            wait_for_first(events)
             second = server.post("call/upscale", json=call(paths[1])).json()
             with server.stream("GET", f"call/upscale/{second['event_id']}") as waits:
-                next(waits.iter_lines())
+                wait_for_first(waits)
                 third = server.post("call/upscale", json=call(paths[1])).json()
                 full = server.get(f"call/upscale/{third['event_id']}").text
                 assert "event: error" in full and "Too many are waiting" in full
             assert server.post("run/upscale", json=call(paths[1])).status_code == 404
 
 
-def test_files_go_when_the_client_does(address, folder, photo, tmp_path):
-    client = Client(address, verbose=False, download_files=tmp_path)
+def test_files_go_when_the_client_does(client, folder, photo):
     upscale(client, photo)
     there = set(folder.rglob("holiday_x2.jpg"))
     assert there
     client.close()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while any(path.exists() for path in there):
         assert time.monotonic() < deadline
         time.sleep(0.1)

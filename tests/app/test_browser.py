@@ -7,13 +7,14 @@ import zipfile
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from addersr.images import files
 
 CHROMIUM = next(
     (p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None
 )
+expect.set_options(timeout=60_000)
 SHOWN = '[data-testid="imageslider-image"]'
 
 
@@ -78,11 +79,11 @@ def download(page, button, path):
 
 
 def test_upload_compare_download(page, photo, tmp_path):
-    assert page.get_by_role("button", name="Download").is_disabled()
+    expect(page.get_by_role("button", name="Download")).to_be_disabled()
     start(page, photo)
     wait_until_told(page, "Done.")
     wait_until_shown(page, 88, 60)
-    assert "its convolutional twin" in page.locator("#report").inner_text()
+    expect(page.locator("#report")).to_contain_text("its convolutional twin")
     assert re.fullmatch(r"holiday_x2.*\.jpg", download(page, "Download", tmp_path / "downloaded.jpg"))
     assert files.read(tmp_path / "downloaded.jpg").pixels.shape == (60, 88, 3)
 
@@ -92,7 +93,7 @@ def test_several_with_a_bad_one(page, photo, text, tmp_path):
     files.write(other, files.Picture(files.read(photo).pixels[:20, :10]))
     start(page, photo, text, other)
     wait_until_told(page, "2 of 3 done. 1 could not be done, see below.")
-    assert "not a PNG, JPEG, WebP, TIFF, GIF or BMP picture" in page.locator(".refused").inner_text()
+    expect(page.locator(".refused")).to_contain_text("not a PNG, JPEG, WebP, TIFF, GIF or BMP picture")
     wait_until_shown(page, 88, 60)
     page.get_by_label("Shown").click()
     page.get_by_role("option", name="other_x2.png").click()
@@ -142,13 +143,13 @@ def test_one_that_is_too_large_does_not_keep_the_others_out(page, photo):
     give(page, "drop", "body", ("small.jpg", photo, 0), ("large.jpg", photo, 51_000_000))
     wait_for_files(page, 1)
     told = page.locator("#left-out")
-    assert told.inner_text() == "Too large, at most 50 MB are taken: large.jpg (51.0 MB)"
+    expect(told).to_have_text("Too large, at most 50 MB are taken: large.jpg (51.0 MB)")
     give(page, "drop", "body", ("large.jpg", photo, 51_000_000))
     page.wait_for_timeout(300)
     wait_for_files(page, 1)
     give(page, "drop", "body", ("other.jpg", photo, 0))
     wait_for_files(page, 2)
-    assert told.inner_text() == ""
+    expect(told).to_have_text("")
 
 
 def test_samples(page, photo):
@@ -170,7 +171,7 @@ def test_stop(page, photo, large):
     page.get_by_role("button", name="Stop").click()
     wait_until_told(page, "Stopped after 1 of 2.")
     wait_until_shown(page, 176, 120)
-    assert page.get_by_role("button", name="Download").is_enabled()
+    expect(page.get_by_role("button", name="Download")).to_be_enabled()
     page.wait_for_timeout(1000)
     assert "Stopped after 1 of 2." in page.locator("#status").inner_text()
     # The network is free again: it is not this one that computes on in secret.
@@ -190,10 +191,10 @@ def test_without_a_picture(page, photo):
     page.get_by_role("button", name="Upscale", exact=True).click()
     toast = page.get_by_test_id("toast-body")
     toast.wait_for()
-    assert "Choose a picture first." in toast.inner_text()
+    expect(toast).to_contain_text("Choose a picture first.")
     page.get_by_role("button", name="Upscale", exact=True).click(trial=True)
     wait_until_shown(page, 88, 60)
-    assert page.get_by_role("button", name="Download").is_enabled()
+    expect(page.get_by_role("button", name="Download")).to_be_enabled()
 
 
 @pytest.mark.parametrize("width", [390, 1440])

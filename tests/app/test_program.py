@@ -87,7 +87,7 @@ def test_the_example_in_the_readme(serve, weights, tmp_path):
     with serve() as (address, _):
         program = program.replace("http://127.0.0.1:7860", address)
         ran = subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=600
         )
     assert ran.returncode == 0, ran.stderr
     assert "rocket" in ran.stdout

@@ -127,7 +127,7 @@ def test_two_processes_that_start_at_once_fill_a_cache_once(tmp_path, make_pictu
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0]
     (count, pairs), (other_count, other_pairs) = results.get(), results.get()
     assert count + other_count == 12  # no picture was decoded twice
@@ -140,7 +140,7 @@ def test_what_a_killed_process_leaves_is_completed_and_cleared(tmp_path, make_pi
     paths, reached = make_pictures("HR", count=5), FORK.Event()
     process = FORK.Process(target=get_stuck, args=(paths, tmp_path, reached))
     process.start()
-    assert reached.wait(60)
+    assert reached.wait(300)
     process.kill()
     process.join()
     left = {path.name for path in (tmp_path / "cache").iterdir()}

@@ -29,8 +29,9 @@ def test_one_at_a_time_and_no_file_is_left(tmp_path, capsys):
     assert not path.exists()
 
 
-def test_who_waits_is_told_so_and_is_let_in_at_the_end(tmp_path, capsys):
-    path, order = tmp_path / ".lock", []
+def test_who_waits_is_told_so_and_is_let_in_at_the_end(tmp_path, capsys, monkeypatch):
+    path, order, told, tell = tmp_path / ".lock", [], threading.Event(), lock.tell
+    monkeypatch.setattr(lock, "tell", lambda *args: (tell(*args), told.set()))
 
     def second():
         with locked(path, "filling the cache"):
@@ -39,7 +40,7 @@ def test_who_waits_is_told_so_and_is_let_in_at_the_end(tmp_path, capsys):
     with locked(path, ""):
         thread = threading.Thread(target=second)
         thread.start()
-        thread.join(0.2)
+        assert told.wait(60)
         order.append("first")
     thread.join()
     assert order == ["first", "second"]

@@ -1,6 +1,7 @@
 """Several processes on one batch, in each way they are started: by `--devices`, by torchrun, by SLURM.
 
-Results wait at gates: a process that is about to give a result its name tells so, and waits until the test opens.
+Results wait at gates: a process that is about to give a result its name tells so, and waits until the test opens. That
+SIGTERM has been handled is told by a file, too.
 """
 
 import json
@@ -21,7 +22,7 @@ NAMES = ["a.png", "b.png", "c.png", "d.png", "e.png", "f.png"]  # in turn of the
 PATIENCE = 300  # seconds before a test gives up
 
 GATES = """
-import os, time
+import os, signal, time
 from pathlib import Path
 
 rename, link = Path.replace, Path.hardlink_to
@@ -42,8 +43,19 @@ def hardlink_to(self, target):
     return link(self, target)
 
 Path.replace, Path.hardlink_to = replace, hardlink_to
+install, rank = signal.signal, os.environ.get("LOCAL_RANK", "launcher")
 
-wait_at("start." + os.environ.get("LOCAL_RANK", "launcher"))
+def install_noting(number, handler):
+    def noting(*args):
+        if number == signal.SIGTERM:
+            Path(os.environ["GATES"], f"told.{rank}").touch()
+        return handler(*args)
+
+    return install(number, noting if callable(handler) else handler)
+
+signal.signal = install_noting
+
+wait_at("start." + rank)
 """
 """Python runs it when it starts, as its sitecustomize module."""
 
@@ -197,7 +209,7 @@ def test_the_launcher_is_ended_and_each_process_completes_its_picture(
     with start("-m", "addersr.cli", *words, "-o", str(out), "--devices", "2") as process:
         gates.wait_for("a.png", "b.png")
         process.send_signal(number)
-        time.sleep(1)
+        wait_until(lambda: all((gates.folder / f"told.{rank}").exists() for rank in (0, 1)))
         gates.open("a.png")
         gates.open("b.png")
         told, errors = process.communicate(timeout=PATIENCE)  # until all have closed them

@@ -15,22 +15,31 @@ from addersr.images import files
 NAMES = ["a.png", "b.png", "c.png", "d.png"]
 
 RUN = """
-import signal, sys, time
+import signal, sys, threading
 from pathlib import Path
+
+link, install, told = Path.hardlink_to, signal.signal, threading.Event()
+
+def install_noting(number, handler):
+    def noting(*args):
+        told.set()
+        return handler(*args)
+
+    return install(number, noting if callable(handler) else handler)
+
+signal.signal = install_noting
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it runs in the background
 from addersr.cli import main
 from addersr.inference import batch
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it runs in the background
-link, pause = Path.hardlink_to, float(sys.argv[1])
 
 def link_late(self, target):
     if self.name == "b.png":
         print("writing", flush=True)
-        time.sleep(pause)
+        told.wait(300)
     link(self, target)
     if self.name == "c.png":
         print("renamed", flush=True)
-        time.sleep(pause)
+        told.wait(300)
 
 Path.hardlink_to = link_late
 standard_input = batch._standard_input
@@ -40,7 +49,7 @@ def tell():
     return standard_input()
 
 batch._standard_input = tell
-sys.exit(main(sys.argv[2:]))
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -52,9 +61,9 @@ def words(tmp_path, weights, make_picture):
     return ["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--skip-existing", *report]
 
 
-def start(words, pause, until="writing\n"):
-    """The command in a process of its own, once it is writing b.png, for so many seconds."""
-    command = [sys.executable, "-c", RUN, str(pause), *words]
+def start(words, until="writing\n"):
+    """The command in a process of its own, once it is writing b.png, which it does until a signal is handled."""
+    command = [sys.executable, "-c", RUN, *words]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -82,7 +91,7 @@ def written(tmp_path):
 
 
 def test_killed_and_started_again(tmp_path, words):
-    with start(words, 600) as process:
+    with start(words) as process:
         process.kill()
     left = finished(tmp_path / "out")
     assert left[1:] == ["a.png"] and left[0].startswith(".addersr-")
@@ -93,7 +102,7 @@ def test_killed_and_started_again(tmp_path, words):
 
 def test_killed_between_a_result_and_its_line(tmp_path, words):
     (tmp_path / "in" / "b.png").unlink()
-    with start(words, 600, "renamed\n") as process:
+    with start(words, "renamed\n") as process:
         process.kill()
     # The result's first name, beside its own, is still there, too.
     assert finished(tmp_path / "out")[1:] == ["a.png", "c.png"] and written(tmp_path) == ["a.png"]
@@ -106,7 +115,7 @@ def test_killed_between_a_result_and_its_line(tmp_path, words):
     ("number", "code", "message"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "addersr: interrupted\n")]
 )
 def test_told_to_stop_and_started_again(tmp_path, words, number, code, message):
-    with start(words, 1) as process:
+    with start(words) as process:
         process.send_signal(number)
         told, errors = process.communicate()
     assert (process.returncode, errors) == (code, message)
@@ -119,7 +128,7 @@ def test_told_to_stop_and_started_again(tmp_path, words, number, code, message):
 
 def test_ctrl_c_while_it_waits_for_standard_input(tmp_path, weights):
     words = ["upscale", "-", "-o", str(tmp_path / "out.png"), "--model", str(weights[2])]
-    with start(words, 0, "reading\n") as process:
+    with start(words, "reading\n") as process:
         time.sleep(0.1)  # until it waits
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130

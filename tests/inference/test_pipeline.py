@@ -7,7 +7,7 @@ import pytest
 
 from addersr.inference.pipeline import overlapped, waiting
 
-PATIENCE = 10  # seconds before a test gives up waiting for another thread
+PATIENCE = 300  # seconds before a test gives up waiting for another thread
 
 
 def test_all_go_through_the_three_stages_in_order():
@@ -104,7 +104,7 @@ def test_a_reader_that_waits_for_ever_does_not_hold_up_the_end():
     def read(work):
         if work == 1:
             with waiting():
-                let_go.wait(PATIENCE * 6)
+                let_go.wait(PATIENCE)
 
     def compute(_):
         raise KeyboardInterrupt
@@ -135,5 +135,5 @@ def test_whatever_fails_no_thread_is_left_at_work(stage):
     stages = {"compute": lambda _: None, "write": lambda _: None} | {stage: fail}
     with pytest.raises(KeyError):
         overlapped(range(9), read, *stages.values())
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= set(before)
     assert ended in ([0, 1], [0, 1, 2])

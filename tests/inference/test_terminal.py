@@ -33,7 +33,7 @@ def test_a_short_job_shows_its_bar(tmp_path, model, make_picture, columns):
     picture = make_picture(tmp_path / "a.png")
     shown = upscale_on_terminal(columns, picture, "-o", tmp_path / "out", "--model", model)
     assert "0/1 files, 0.0/0.0 MP   0%|" in shown
-    assert re.search(r"1/1 files, 0\.0/0\.0 MP 100%\|.*\[00:0\d<00:00, .* MP/s\]", shown)
+    assert re.search(r"1/1 files, 0\.0/0\.0 MP 100%\|.*\[\d\d:\d\d<00:00, .* MP/s\]", shown)
 
 
 def test_the_bar_moves_with_the_tiles_of_a_picture(tmp_path, model, make_picture):
@@ -52,7 +52,7 @@ def test_quiet_and_verbose(tmp_path, model, make_picture, capsys):
     assert upscale(*words, "--verbose") == 1
     first, second, last = capsys.readouterr().out.splitlines()
     assert re.match(
-        rf"written: {picture} -> .*out/a\.png  10x12 -> 20x24, \d\.\d\d s, about .* mJ \(convolutional twin",
+        rf"written: {picture} -> .*out/a\.png  10x12 -> 20x24, \d+\.\d\d s, about .* mJ \(convolutional twin",
         first,
     )
     assert second.startswith("failed: ") and last.startswith("1 written to ")

@@ -160,7 +160,7 @@ def test_uploads_that_are_under_way_count_by_what_has_come(store):
 
 
 def test_an_upload_that_trickles_is_given_up(store, monkeypatch):
-    monkeypatch.setattr(guard_module, "_PATIENCE", 2.0)
+    monkeypatch.setattr(guard_module, "_PATIENCE", 5.0)
     monkeypatch.setattr(guard_module, "_SLOWEST", 1000)
     told = []
 
