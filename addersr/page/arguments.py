@@ -96,8 +96,7 @@ def check_host(host: str) -> None:
         socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         raise UsageError(
-            f"--host {host}: this computer cannot listen there ({error.strerror}); name an address of its own, such as "
-            f"{_LOOPBACK}, or 0.0.0.0 for all"
+            f"--host {host}: no address of this computer; name one that is, such as {_LOOPBACK}, or 0.0.0.0 for all"
         ) from error
 
 

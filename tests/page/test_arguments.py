@@ -29,7 +29,7 @@ def test_where_this_computer_can_listen(host):
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "no name"])
 def test_where_it_cannot(host):
     with pytest.raises(
-        UsageError, match=f"^--host {host}: this computer cannot listen there .*, or 0.0.0.0 for all$"
+        UsageError, match=f"^--host {host}: no address of this computer; .*, or 0.0.0.0 for all$"
     ):
         check_host(host)
 
