@@ -44,7 +44,7 @@ _FILES = ("file=", "file/")
 _UPLOAD = "upload"
 _LARGEST_FORM = 2**20  # bytes of any request but an upload
 _ENVELOPE = 2**16  # bytes of an upload beside its files
-_PATIENCE = 60.0  # seconds for the next piece of an upload, and before its rate counts
+_PATIENCE = 60.0  # seconds for the next piece of what is sent, and before the rate of an upload counts
 _SLOWEST = 20_000  # bytes a second of an upload
 
 
@@ -137,16 +137,20 @@ class Guard:
         if length > _LARGEST_FORM:
             await _answer(send, 413, "This is too long.")
             return
-        body, more = b"", True
+        body, more = bytearray(), True
         while more:
-            message = await receive()
+            try:
+                message = await asyncio.wait_for(receive(), _PATIENCE)
+            except TimeoutError:
+                return
             if message["type"] != "http.request":  # the other side has gone
                 return
-            body, more = body + message.get("body", b""), message.get("more_body", False)
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
         if _names_an_address(body):
             await _answer(send, 400, "Nothing is fetched from an address; upload the picture.")
             return
-        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+        waiting = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
         async def again() -> Message:
             return waiting.pop() if waiting else await receive()
@@ -181,7 +185,7 @@ def _length(headers: dict[bytes, str]) -> int | None:
     return int(length) if length.isdecimal() and b"transfer-encoding" not in headers else None
 
 
-def _names_an_address(body: bytes) -> bool:
+def _names_an_address(body: bytes | bytearray) -> bool:
     """Whether a file in a call is an address, which gradio would fetch."""
     try:
         waiting = [json.loads(body)]

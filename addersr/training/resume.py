@@ -34,8 +34,8 @@ class Resume(pl.Callback):
       is said to be without effect, and stays in the record as it was.
     - The random state of torch, NumPy and Python. It is left as ``--seed_everything`` sets it if that is another
       than the checkpoint's.
-    - The validation before which the checkpoint was written, also that of a run's end where ``max_steps`` is now higher.
-      Lightning takes it as done. (Of a run at its end nothing is left to do; ``addersr validate`` scores it.)
+    - The validation before which the checkpoint was written, also that of a run's end where ``max_steps`` is now
+      higher. Lightning takes it as done. (At its end nothing is left to do; ``addersr validate`` scores a run.)
 
     Which data come next is a function of the step, see `PatchStream`.
 

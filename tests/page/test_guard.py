@@ -202,7 +202,10 @@ def test_what_is_left_of_an_upload_that_breaks_off_goes(store):
     assert len(inner) == 2 and list(store.folder.iterdir()) == []
 
 
-def test_an_upload_that_pauses_for_too_long_is_given_up(store, monkeypatch):
+@pytest.mark.parametrize(
+    ("path", "passed_on"), [("upload", [{"type": "http.disconnect"}]), ("queue/join", [])]
+)
+def test_what_pauses_for_too_long_is_given_up(store, monkeypatch, path, passed_on):
     monkeypatch.setattr(guard_module, "_PATIENCE", 0.01)
     told = []
 
@@ -213,10 +216,10 @@ def test_an_upload_that_pauses_for_too_long_is_given_up(store, monkeypatch):
         await asyncio.Event().wait()
 
     scope = {
-        "type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": [(b"content-length", b"5")],
+        "type": "http", "method": "POST", "path": f"/gradio_api/{path}", "headers": [(b"content-length", b"5")],
     }  # fmt: skip
-    asyncio.run(Guard(app, store, most=1000)(scope, never, never))
-    assert told == [{"type": "http.disconnect"}]
+    asyncio.run(asyncio.wait_for(Guard(app, store, most=1000)(scope, never, never), 60))
+    assert told == passed_on
 
 
 @pytest.mark.parametrize(
