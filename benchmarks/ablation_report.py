@@ -120,6 +120,7 @@ def draw(rows: dict[str, Row], path: Path) -> None:
     end.set_yticks(range(len(rows)), [row["what"] for row in rows.values()])
     end.invert_yaxis()
     end.yaxis.tick_right()
+    end.locator_params(axis="x", nbins=5)  # more would run into each other where they need three decimals
     for axes in (way, end):
         axes.grid(alpha=0.3)
     with replacing(path) as part:
