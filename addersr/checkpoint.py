@@ -158,7 +158,7 @@ def load(
         raise CheckpointError(
             f"the weights in {path} belong to another architecture than its metadata says: {_one_line(error)}"
         ) from error
-    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+    if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
         raise CheckpointError(
             f"{path} holds values that are not finite, in {broken[0]}: its training diverged"
         )

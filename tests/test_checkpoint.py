@@ -79,6 +79,12 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     refused("another architecture")
     save_file({**tiny.state_dict(), "tail.bias": torch.full((3,), torch.nan)}, file, header(tiny.config))
     refused("not finite, in tail.bias")
+    vast = torch.full((3,), 1e300, dtype=torch.double)
+    save_file({**tiny.state_dict(), "tail.bias": vast}, file, header(tiny.config))
+    refused("not finite, in tail.bias")
+    for scaling in ("much", None, float("inf")):
+        save_file(tiny.state_dict(), file, header(tiny.config | {"residual_scaling": scaling}))
+        refused("describes no network.*residual_scaling must be a finite number")
     save_file(build("edsr_tiny_x2", power=False).state_dict(), file, header(tiny.config))
     refused("another architecture.*power")
 

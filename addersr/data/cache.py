@@ -181,7 +181,7 @@ def _digest(*paths: Path | None) -> str:
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
         parts += [str(path.resolve()), str(stat.st_size), str(stat.st_mtime_ns)]
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(os.fsencode("\0".join(parts)), digest_size=16).hexdigest()
 
 
 def _save(path: Path, pixels: Pixels) -> None:
@@ -210,7 +210,11 @@ def _header(path: Path) -> tuple[tuple[int, ...], int]:
 def _complete(path: Path) -> bool:
     try:
         _header(path)
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
+        return False
+    except OSError:
+        raise
+    except Exception:  # a damaged header is parsed as Python's own literals, which may raise anything
         return False
     return True
 

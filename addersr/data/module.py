@@ -81,8 +81,9 @@ class SuperResolutionData(pl.LightningDataModule):
         for option, number in at_least_one.items():
             if number is not None and number < 1:
                 raise DataError(f"--data.{option} must be at least 1, got {number}")
-        if num_workers < 0:
-            raise DataError(f"--data.num_workers must be at least 0, got {num_workers}")
+        for option, number in {"num_workers": num_workers, "seed": seed}.items():
+            if number < 0:
+                raise DataError(f"--data.{option} must be at least 0, got {number}")
         self.train_dirs, self.val_dirs = train_dirs, val_dirs
         self.test_dirs, self.predict_dirs = test_dirs, predict_dirs
         self.holdout, self.val_pictures = holdout, val_pictures

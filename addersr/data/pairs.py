@@ -114,7 +114,7 @@ def hold_out(sources: Sequence[Source], patterns: Sequence[str]) -> tuple[list[S
                 f"--data.holdout {pattern} matches no training picture; it is held against FOLDER/FILE"
             )
         held |= matches
-    if held and len(held) == len(sources):
+    if held and held == set(sources):  # one may be given twice
         raise DataError("--data.holdout leaves no picture to train on")
     return [s for s in sources if s not in held], [s for s in sources if s in held]
 

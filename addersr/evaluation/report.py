@@ -173,7 +173,8 @@ def write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
+            # Names of files may hold bytes that are no UTF-8, which Python gives as surrogates.
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise AdderSRError(f"cannot write {path}: {error.strerror}") from error
 

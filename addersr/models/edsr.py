@@ -62,7 +62,8 @@ class EDSR(nn.Module):
             layer zero at the start, begins there; "none" leaves it out and starts the last layer as usual.
 
     Raises:
-        ValueError: a scale, unit, upsampler, shortcut or global_skip that there is not; no block or no channel.
+        ValueError: a scale, unit, upsampler, shortcut or global_skip that there is not; no block or no channel; a
+            residual_scaling that is no finite number.
 
     Attributes:
         scale: s.
@@ -94,6 +95,8 @@ class EDSR(nn.Module):
         one_of("global_skip", global_skip, ("bilinear", "none"))
         if blocks < 1 or channels < 1:
             raise ValueError(f"blocks and channels must be at least 1, got {blocks} and {channels}")
+        if not (isinstance(residual_scaling, int | float) and math.isfinite(residual_scaling)):
+            raise ValueError(f"residual_scaling must be a finite number, got {residual_scaling!r}")
         self.config: dict[str, Any] = {
             "scale": scale, "blocks": blocks, "channels": channels, "unit": unit, "upsampler": upsampler,
             "batch_norm": batch_norm, "shortcut": shortcut_kind(shortcut), "relu": relu, "power": power,

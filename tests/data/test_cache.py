@@ -56,14 +56,33 @@ def test_pictures_of_one_name_in_two_folders_are_kept_apart(tmp_path, make_pictu
     assert [pair.load()[1].shape[0] for pair in pairs] == [24, 40]
 
 
-@pytest.mark.parametrize("damage", ["cut", "emptied", "other"])
+DAMAGES = {
+    "cut": lambda whole: whole[:-1],
+    "emptied": lambda whole: b"",
+    "other": lambda whole: b"x" * len(whole),
+    "header that is no literal": lambda whole: whole.replace(b"'shape': (", b"'shape': [", 1),
+    "header of another type": lambda whole: whole.replace(b"'descr'", b"b'escr'", 1),
+    "header of a deep literal": lambda whole: whole[:10] + b"(" * 118 + whole[128:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_entry_is_made_again(tmp_path, make_pictures, damage):
     path = make_pictures("HR", count=1)[0]
     (pair,) = build([Source("a", path)], 2, tmp_path / "cache")
     whole = pair.hr.read_bytes()
-    pair.hr.write_bytes({"cut": whole[:-1], "emptied": b"", "other": b"x" * len(whole)}[damage])
+    damaged = DAMAGES[damage](whole)
+    assert damaged != whole
+    pair.hr.write_bytes(damaged)
     (pair,) = build([Source("a", path)], 2, tmp_path / "cache")
     np.testing.assert_array_equal(pair.load()[1], read(path))
+
+
+def test_names_of_any_bytes(tmp_path, make_pictures):
+    path = make_pictures("HR", count=1)[0]
+    strange = path.rename(path.with_name(os.fsdecode(b"\xff.png")))
+    (pair,) = build([Source("a", strange)], 2, tmp_path / "cache")
+    np.testing.assert_array_equal(pair.load()[1], read(strange))
 
 
 def test_two_builds_at_once_leave_one_whole_cache(tmp_path, make_pictures):

@@ -206,3 +206,5 @@ def test_held_out_pictures_are_those_that_match():
         hold_out(sources, ["c/*"])
     with pytest.raises(DataError, match="leaves no picture"):
         hold_out(sources, ["*"])
+    with pytest.raises(DataError, match="leaves no picture"):
+        hold_out([*sources, *sources], ["*"])

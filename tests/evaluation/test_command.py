@@ -234,6 +234,16 @@ def test_errors_are_one_line_and_come_before_any_output(
     assert os.listdir() == []
 
 
+def test_names_that_are_no_utf8(root: Path, bench: Bench, tmp_path: Path) -> None:
+    shutil.copytree(root / "Mixed", tmp_path / "Mixed")
+    picture = next((tmp_path / "Mixed/HR").glob("*.png"))
+    picture.rename(picture.with_name(os.fsdecode(b"\xff.png")))
+    outputs = {form: tmp_path / f"scores.{form}" for form in ("json", "csv", "markdown")}
+    words = [word for form, path in outputs.items() for word in (f"--{form}", path)]
+    assert bench(tmp_path, "--set", "Mixed", "--model", BICUBIC, "--per-picture", *words) == 0
+    assert all(r"\udcff" in path.read_text() for path in outputs.values())
+
+
 def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(
     root: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

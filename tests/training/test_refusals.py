@@ -78,6 +78,8 @@ def test_a_picture_too_small_to_be_scored_is_named(command, tmp_path, weights):
         (["--data.train_dirs", "[]"], DataError, "--data.train_dirs"),
         (["--data.patch", "500"], DataError, "--data.patch"),
         (["--data.patch", "0"], DataError, "--data.patch must be at least 1, got 0"),
+        (["--data.seed", "-1"], DataError, "--data.seed must be at least 0, got -1"),
+        (["--data.num_workers", "-1"], DataError, "--data.num_workers must be at least 0, got -1"),
         (["--data.batch_size", "0"], DataError, "--data.batch_size must be at least 1, got 0"),
         (["--data.scale", "3"], DataError, "--data.scale 3 is not the network's, 2"),
         (["--model.learning_rate", "0"], AdderSRError, "--model.learning_rate must be above 0"),
@@ -92,6 +94,11 @@ def test_a_picture_too_small_to_be_scored_is_named(command, tmp_path, weights):
             ["--model.overrides.wings", "2"],
             AdderSRError,
             r"^--model\.overrides\.wings: edsr_tiny_x2 has no such option, it has .*blocks, .*channels, ",
+        ),
+        (
+            ["--model.overrides.residual_scaling", "much"],
+            AdderSRError,
+            "--model.overrides do not fit edsr_tiny_x2: residual_scaling must be a finite number, got 'much'",
         ),
         (
             ["--model.overrides.unit", "wood"],
