@@ -85,11 +85,15 @@ def save(path: str | os.PathLike[str], model: Network, metadata: Mapping[str, An
         metadata: the card, as JSON can hold it.
 
     Raises:
-        CheckpointError: the file cannot be written, or has another suffix.
+        CheckpointError: the file cannot be written, or has another suffix; or values are not finite.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"weights are written as .safetensors, got {path}")
+    if broken := _not_finite(model):
+        raise CheckpointError(
+            f"the network has values that are not finite, in {broken}: its training diverged"
+        )
     kind = "Quantized" * is_quantized(model) + type(model).__name__
     described = {"class": kind, "config": model.config}
     header = {"format": FORMAT, "model": described, "card": dict(metadata)}
@@ -158,10 +162,8 @@ def load(
         raise CheckpointError(
             f"the weights in {path} belong to another architecture than its metadata says: {_one_line(error)}"
         ) from error
-    if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
-        raise CheckpointError(
-            f"{path} holds values that are not finite, in {broken[0]}: its training diverged"
-        )
+    if broken := _not_finite(model):
+        raise CheckpointError(f"{path} holds values that are not finite, in {broken}: its training diverged")
     for key, (step, zero, top) in ((k, t.tolist()) for k, t in tensors.items() if k.endswith(".grid")):
         if not (step > 0 and abs(zero) < 2**22 and 1 <= top <= 255):  # what the kernels rely on
             raise CheckpointError(
@@ -175,6 +177,11 @@ def load(
     if {"bfloat16": "float32"}.get(precision, precision) not in ("auto", loaded.precision):
         raise CheckpointError(_other_precision(name, loaded))
     return loaded
+
+
+def _not_finite(model: Network) -> str | None:
+    """The first of its tensors that has such values."""
+    return next((name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()), None)
 
 
 def _other_precision(name: str, loaded: Loaded) -> str:

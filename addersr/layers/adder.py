@@ -62,7 +62,7 @@ class AdderUnit(nn.Module):
         power: end with the learnable power activation.
 
     Raises:
-        ValueError: a shortcut is asked for and O is not a multiple of C, or one of another name.
+        ValueError: an even kernel_size; a shortcut is asked for and O is not a multiple of C, or one of another name.
 
     References:
         AdderSR, CVPR 2021, arXiv 2009.08891; the order is from the authors' answers in issues 52 and 67 of the
@@ -80,6 +80,8 @@ class AdderUnit(nn.Module):
         power: bool = True,
     ):
         super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         kind = shortcut_kind(shortcut)
         if kind != "none" and out_channels % in_channels:
             raise ValueError(f"a shortcut needs out_channels to be a multiple of in_channels {in_channels}, got "

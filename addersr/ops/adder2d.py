@@ -12,6 +12,8 @@ BACKENDS = ("reference", "native", "native16", "triton")
 """The explicit backends: `reference` is eager torch on any device, `native` the compiled CPU kernels, `native16` the
 same with a forward in 16-bit fixed point, `triton` the kernels for NVIDIA GPUs."""
 
+_MOST = 2**31 - 1  # of a stride or padding
+
 
 def adder2d(
     x: Tensor,
@@ -71,8 +73,10 @@ def adder2d(
 def pair(name: str, value: int | Sequence[int], least: int) -> list[int]:
     """An argument for both axes or (vertical, horizontal) as the latter; `name` and `least` are for the error."""
     both = list(value) if isinstance(value, Sequence) else [value, value]
-    if len(both) != 2 or any(not isinstance(v, SupportsIndex) or int(v) < least for v in both):
-        raise ValueError(f"{name} must be an integer >= {least} or a pair of them, got {value!r}")
+    if len(both) != 2 or any(not isinstance(v, SupportsIndex) or not least <= int(v) <= _MOST for v in both):
+        raise ValueError(
+            f"{name} must be an integer >= {least} (and <= {_MOST}) or a pair of them, got {value!r}"
+        )
     return [int(v) for v in both]
 
 

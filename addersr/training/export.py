@@ -88,21 +88,26 @@ def convert(content: dict[str, Any]) -> tuple[Network, dict[str, Any]]:
         raise CheckpointError(
             "this checkpoint was not written by addersr fit: it does not say what network it is of"
         )
-    record = dict(content[RECORD])
     prefix = "model."
-    weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     try:
+        record = dict(content[RECORD])
+        weights = {
+            k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)
+        }
         # Checkpoints of before there was another architecture do not name it.
         model = ARCHITECTURES[record.pop("architecture", "EDSR")](**record.pop("config"))
         model.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        # Checkpoints of before the decay was recorded are taken to be averaged.
+        decay = record.get("recipe", {}).get("ema_decay")
+        record |= {"averaged": "averaging_state" in content and decay != 0}
+        if missing := {"preset", "steps"} - record.keys():
+            raise KeyError(*missing)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(
             f"this checkpoint is of a network that this version does not know: {reason}"
         ) from error
-    # Checkpoints of before the decay was recorded are taken to be averaged.
-    decay = record.get("recipe", {}).get("ema_decay")
-    return model, record | {"averaged": "averaging_state" in content and decay != 0}
+    return model, record
 
 
 def _fields(items: Sequence[str]) -> dict[str, Any]:
@@ -113,6 +118,6 @@ def _fields(items: Sequence[str]) -> dict[str, Any]:
             raise CheckpointError(f"--card takes NAME=VALUE, got {item!r}")
         try:
             fields[name] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             fields[name] = text
     return fields

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint {path}{hint}") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch's unpickler, fed a damaged file, may raise anything
         raise CheckpointError(f"{path} is not a checkpoint of addersr fit, or is damaged") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f"{path} is not a checkpoint of addersr fit")

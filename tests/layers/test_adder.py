@@ -122,6 +122,12 @@ def quadratic(**switches: bool | Shortcut) -> AdderUnit:
     return layer
 
 
+@pytest.mark.parametrize("kernel_size", [2, 4])
+def test_a_unit_of_an_even_kernel_would_be_of_another_size(kernel_size):
+    with pytest.raises(ValueError, match=f"kernel_size must be odd, got {kernel_size}"):
+        AdderUnit(4, 4, kernel_size)
+
+
 @needs_kernels
 @pytest.mark.parametrize("shortcut", ["learnable", "fixed", "none"])
 def test_fused_training_equals_its_pieces(monkeypatch: pytest.MonkeyPatch, shortcut: Shortcut) -> None:

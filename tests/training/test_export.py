@@ -1,11 +1,19 @@
 """`addersr export` of training checkpoints and of weights: which file becomes which."""
 
+import random
+import zipfile
+from contextlib import suppress
+
 import onnx
 import pytest
 import torch
 
 from addersr import checkpoint
 from addersr.cli import main
+from addersr.errors import CheckpointError
+from addersr.models import build
+from addersr.training.export import convert
+from addersr.training.reading import read_checkpoint
 
 
 @pytest.fixture
@@ -41,3 +49,52 @@ def test_weights_can_be_given_a_fuller_card(trained, tmp_path):
     assert b.metadata == a.metadata | {"psnr": 37.1}
     for name, value in a.model.state_dict().items():
         assert torch.equal(b.model.state_dict()[name], value)
+
+
+def test_a_damaged_checkpoint_is_read_or_refused_and_nothing_else(trained, tmp_path):
+    chance, bad = random.Random(0), tmp_path / "bad.ckpt"
+    with zipfile.ZipFile(trained) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    (pickled,) = [name for name in entries if name.endswith("data.pkl")]
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(entries[pickled])
+        damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        with zipfile.ZipFile(bad, "w") as archive:
+            for name, content in (entries | {pickled: bytes(damaged)}).items():
+                archive.writestr(name, content)
+        refused += 1
+        with suppress(CheckpointError):
+            convert(read_checkpoint(bad))
+            refused -= 1
+    assert refused
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"recipe": None}, {"preset": None}, {"steps": None}, {"config": None}, {"architecture": "Unknown"}],
+)
+def test_a_record_of_another_kind_is_refused(trained, change):
+    content = read_checkpoint(trained)
+    convert(content)
+    (key,) = change
+    record = content["addersr"] | change
+    if key in ("preset", "steps"):
+        del record[key]
+    with pytest.raises(CheckpointError, match="a network that this version does not know"):
+        convert(content | {"addersr": record})
+
+
+def test_what_diverged_is_not_written(tmp_path):
+    model = build("edsr_tiny_x2")
+    torch.nn.init.constant_(model.tail.bias, float("nan"))
+    with pytest.raises(CheckpointError, match=r"not finite, in tail\.bias: its training diverged"):
+        checkpoint.save(tmp_path / "w.safetensors", model, {})
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 100_000])
+def test_a_field_that_is_no_json_is_text(trained, tmp_path, text):
+    path = tmp_path / "w.safetensors"
+    assert main(["export", str(trained), "-o", str(path), "--card", f"note={text}"]) == 0
+    assert checkpoint.load(path).metadata["note"] == text
