@@ -151,10 +151,12 @@ def load(
                 f"{', '.join(_CLASSES)}"
             )
         config = described["model"]["config"]
+        if max(config.get("blocks", 0), config.get("layers", 0)) > len(tensors):
+            raise ValueError(f"more layers than the {len(tensors)} tensors that there are")
         model = quantized_skeleton(config) if kind == "QuantizedEDSR" else ARCHITECTURES[kind](**config)
         card = dict(described["card"])
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"the metadata of {path} describes no network of this version: {error}"
         ) from error

@@ -37,7 +37,7 @@ def main() -> None:
         draw(rows, path.with_suffix(".png"))
     except OSError as error:
         sys.exit(f"error: {error}")
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         sys.exit(f"error: {path} is not what ablation.py writes as ablation.json")
 
 

@@ -219,7 +219,7 @@ def parse_arguments(description: str, repeats: int) -> argparse.Namespace:
     """`json`, a path or None, and `repeats`, at least 1."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=output_file, help="write the figures here")
-    parser.add_argument("--repeats", type=_positive, default=repeats, help="rounds (default: %(default)s)")
+    parser.add_argument("--repeats", type=positive, default=repeats, help="rounds (default: %(default)s)")
     return parser.parse_args()
 
 
@@ -243,7 +243,8 @@ def output_file(text: str) -> Path:
     return path
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse's `type`."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
     return int(text)

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--count", type=whole_number, default=3, help="pictures of a kind")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--model", metavar="NAME|FILE")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=measure.output_file, metavar="FILE")
     args = parser.parse_args()
     report = measure.Report()
     with tempfile.TemporaryDirectory() as place:

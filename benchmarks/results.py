@@ -201,7 +201,9 @@ def main() -> None:
         "--from", dest="before", type=Path, metavar="FILE", help="results.json; measures nothing"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds of timing (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=measure.positive, default=5, help="rounds of timing (default: %(default)s)"
+    )
     args = parser.parse_args()
     if args.before is None and (args.data is None or args.models is None):
         parser.error("give --data and --model, or --from")

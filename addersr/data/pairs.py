@@ -59,7 +59,7 @@ class NamedPicture(NamedTuple):
 
 
 def find_pictures(folders: Sequence[str | Path], scale: int, option: str) -> list[Source]:
-    """The pictures of some folders (not of their subfolders), each folder sorted by name.
+    """The pictures of some folders (not of their subfolders, no hidden ones), each folder sorted by name.
 
     Raises:
         DataError: a folder is missing or holds no picture; the message names the command-line ``option``.
@@ -69,8 +69,11 @@ def find_pictures(folders: Sequence[str | Path], scale: int, option: str) -> lis
         if not folder.is_dir():
             hint = ", or fetch it with --data.download true" if archives_of(folder) else ""
             raise DataError(f"there is no folder {folder}; give folders of pictures with {option}{hint}")
-        files = (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
-        paths = sorted(files)
+        paths = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+        )
         if not paths:
             raise DataError(f"{folder} holds no pictures ({', '.join(sorted(EXTENSIONS))}); see {option}")
         name = folder.resolve().name  # as Source.folder

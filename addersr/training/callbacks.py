@@ -222,7 +222,7 @@ class PictureWriter(BasePredictionWriter):
         folder: where they go.
 
     Raises:
-        ImageError: before any work, if a file is there already or two would have one name.
+        ImageError: before any work, if the folder is a file, a result is there already or two would have one name.
     """
 
     def __init__(self, folder: str = "predictions") -> None:
@@ -231,6 +231,8 @@ class PictureWriter(BasePredictionWriter):
 
     @override
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ImageError(f"{self.folder} is a file; choose a folder with --writer.folder")
         loader = trainer.predict_dataloaders
         assert loader is not None and isinstance(loader.dataset, LowResolution)
         sources: dict[Path, Path] = {}

@@ -102,6 +102,8 @@ class CommandLine(LightningCLI):
                 "check_val_every_n_epoch": None,
                 "val_check_interval": 1000,
                 "num_sanity_val_steps": 1,
+                # An epoch ends with limit_train_batches alone; the next one goes on in the stream.
+                "reload_dataloaders_every_n_epochs": 1,
                 "log_every_n_steps": 50,
             },
             parser_kwargs={

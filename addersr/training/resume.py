@@ -40,8 +40,8 @@ class Resume(pl.Callback):
     Which data come next is a function of the step, see `PatchStream`.
 
     Raises:
-        CheckpointError: another kind of optimiser, another ``accumulate_grad_batches``, or weights to start from
-            beside those of the checkpoint.
+        CheckpointError: what a run records is not there; another kind of optimiser, another
+            ``accumulate_grad_batches``, or weights to start from beside those of the checkpoint.
     """
 
     def __init__(self) -> None:
@@ -61,6 +61,10 @@ class Resume(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, SuperResolution)
         record = checkpoint[RECORD]
+        if lacking := {"recipe", "data", "max_steps"} - record.keys() | {"loops"} - checkpoint.keys():
+            raise CheckpointError(
+                f"--ckpt_path lacks {', '.join(sorted(lacking))}: it is damaged, or was not written by addersr fit"
+            )
         now, then = pl_module.recipe, record["recipe"]
         start = {key: then[key] for key in ("filter_std",) if key in then}
         origin = then.get("init_from", then.get("init_weights"))  # its name in older versions

@@ -215,7 +215,13 @@ def test_the_report_is_made_anew_of_its_figures(benchmarks, monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "No such file"), ("{}", "is not what"), ("nothing", "is not what")]
+    ("text", "message"),
+    [
+        (None, "No such file"),
+        ("{}", "is not what"),
+        ("nothing", "is not what"),
+        ('{"rows": [1]}', "is not what"),
+    ],
 )
 def test_the_report_says_what_is_wrong_with_its_figures(benchmarks, monkeypatch, tmp_path, text, message):
     path = tmp_path / "ablation.json"

@@ -140,8 +140,8 @@ def test_peak_memory_is_what_the_call_takes(benchmarks):
 def test_bad_arguments_are_told_at_once(benchmarks, tmp_path):
     for text in ("0", "-1", "x"):
         with pytest.raises(argparse.ArgumentTypeError, match=text):
-            benchmarks.measure._positive(text)
-    assert benchmarks.measure._positive("3") == 3
+            benchmarks.measure.positive(text)
+    assert benchmarks.measure.positive("3") == 3
     for path in (tmp_path, tmp_path / "none" / "figures.json"):
         with pytest.raises(argparse.ArgumentTypeError, match="cannot write"):
             benchmarks.measure.output_file(str(path))

@@ -193,6 +193,7 @@ def test_a_missing_folder_is_named_with_its_option(tmp_path):
     with pytest.raises(DataError, match=r"--data\.download true$"):
         find_pictures([tmp_path / "DIV2K_train_HR"], 2, "--data.train_dirs")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "._0001.png").write_bytes(b"what macOS leaves on other disks")
     with pytest.raises(DataError, match="empty holds no pictures"):
         find_pictures([tmp_path / "empty"], 2, "--data.train_dirs")
 

@@ -107,6 +107,8 @@ def test_validate_test_and_predict_take_a_checkpoint(command, tmp_path, data, ca
         assert picture.size == (96, 72)
     with pytest.raises(ImageError, match=r"0000\.png is there already.*--writer\.folder"):
         command("predict", "--ckpt_path", best, *words)
+    with pytest.raises(ImageError, match=r"best\.ckpt is a file; choose a folder with --writer\.folder"):
+        command("predict", "--ckpt_path", best, *words[:2], "--writer.folder", best)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")} == before
 
 

@@ -180,6 +180,25 @@ def test_a_seed_on_the_command_line_is_not_overridden(command, last):
     assert states[0] != states[1]
 
 
+@pytest.mark.parametrize("key", ["recipe", "data", "max_steps", "loops"])
+def test_a_checkpoint_that_lacks_something_is_refused(command, last, tmp_path, key):
+    assert command("fit", *PLAIN, "--trainer.max_steps", 1) == 0
+    content, path = last(), tmp_path / "less.ckpt"
+    del (content if key == "loops" else content[RECORD])[key]
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=f"--ckpt_path lacks {key}: it is damaged"):
+        command("fit", *PLAIN, "--run_dir", tmp_path / "other", "--ckpt_path", path)
+
+
+def test_epochs_of_few_batches_go_on_in_the_stream(command, last, uninterrupted):
+    options = (*PLAIN, "--ema.decay", 0)
+    whole, _ = uninterrupted(*options)
+    few = ("--trainer.limit_train_batches", 2, "--trainer.log_every_n_steps", 1)
+    assert command("fit", *options, *few) == 0
+    assert last()["global_step"] == whole["global_step"]
+    assert_same(last()["state_dict"], whole["state_dict"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
