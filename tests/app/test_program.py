@@ -36,7 +36,7 @@ def test_without_weights_it_says_so(app, tmp_path, monkeypatch, capsys):
         (["--model", "no_such_model"], 1),
         (["--device", "bananas"], 1),
         (["--host", "0.0.0.0"], 2),
-        (["--host", "192.0.2.1", "--no-auth"], 2),
+        (["--host", "no name", "--no-auth"], 2),
         (["--auth", "@none"], 2),
     ],
 )
