@@ -151,6 +151,7 @@ def load(
                 f"{', '.join(_CLASSES)}"
             )
         config = described["model"]["config"]
+        # Else a number that somebody made up would be built until memory runs out.
         if max(config.get("blocks", 0), config.get("layers", 0)) > len(tensors):
             raise ValueError(f"more layers than the {len(tensors)} tensors that there are")
         model = quantized_skeleton(config) if kind == "QuantizedEDSR" else ARCHITECTURES[kind](**config)

@@ -198,7 +198,10 @@ def _header(path: Path) -> tuple[tuple[int, ...], int]:
     with path.open("rb") as stream:
         if np.lib.format.read_magic(stream) != (1, 0):
             raise ValueError(f"{path} is not of version 1.0")
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+        try:
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+        except Exception as error:  # NumPy parses it as Python's literals, and lets through what that raises
+            raise ValueError(f"{path} has a damaged header") from error
         offset = stream.tell()
         if fortran_order or dtype != np.uint8 or len(shape) != 3:
             raise ValueError(f"{path} holds {dtype} {shape}")
@@ -210,11 +213,7 @@ def _header(path: Path) -> tuple[tuple[int, ...], int]:
 def _complete(path: Path) -> bool:
     try:
         _header(path)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        raise
-    except Exception:  # a damaged header is parsed as Python's own literals, which may raise anything
+    except (FileNotFoundError, ValueError):
         return False
     return True
 
